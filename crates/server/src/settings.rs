@@ -1,0 +1,118 @@
+//! What the server is told, already checked: the binary turns `tollgate.toml` and the environment into this.
+
+use kernel::{Secrets, TrustedOrigins, TrustedProxies};
+
+/// Everything a door needs to know. Times are milliseconds.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Scheme, host and port of the public address, without a trailing slash: `https://auth.example.com`.
+    pub base_url: String,
+    pub app_name: String,
+    pub secrets: Secrets,
+    pub trusted_origins: TrustedOrigins,
+    pub trusted_proxies: TrustedProxies,
+    pub cookies: CookieSettings,
+    pub session: SessionSettings,
+    pub email_password: EmailPasswordSettings,
+    pub accounts: AccountSettings,
+    pub methods: MethodSettings,
+    pub rate_limit: RateLimitSettings,
+    pub limits: Limits,
+    /// `dev` mode: the inbox and start pages are mounted.
+    pub dev: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct CookieSettings {
+    /// `better-auth` unless configured.
+    pub prefix: String,
+    /// `Secure` and the `__Secure-` prefix; follows the scheme of `base_url` unless configured.
+    pub secure: bool,
+    /// Set for sessions shared by several subdomains.
+    pub domain: Option<String>,
+    pub same_site: SameSite,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SameSite {
+    Lax,
+    Strict,
+    None,
+}
+
+#[derive(Debug, Clone)]
+pub struct SessionSettings {
+    pub expires_in: i64,
+    pub update_age: i64,
+    pub fresh_age: i64,
+    /// GET /get-session never writes; POST extends.
+    pub defer_refresh: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct EmailPasswordSettings {
+    pub enabled: bool,
+    pub sign_up: bool,
+    pub require_verification: bool,
+    pub auto_sign_in: bool,
+    pub auto_sign_in_after_verification: bool,
+    /// In UTF-16 code units, as JavaScript counts.
+    pub min_length: usize,
+    pub max_length: usize,
+    pub revoke_sessions_on_reset: bool,
+    /// Refuses the most common passwords.
+    pub refuse_common: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct AccountSettings {
+    pub change_email: bool,
+    pub delete_user: bool,
+    /// A deletion has to be confirmed by a mailed link.
+    pub delete_needs_mail: bool,
+}
+
+/// Sign-in methods and markers that can be switched off.
+#[derive(Debug, Clone)]
+pub struct MethodSettings {
+    pub bearer: bool,
+    pub multi_session: bool,
+    pub last_login_method: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct RateLimitSettings {
+    pub enabled: bool,
+    /// Replaces the built-in rule of a path: `(path, window in milliseconds, max)`; max 0 switches the rule off.
+    pub rules: Vec<(String, i64, i64)>,
+}
+
+/// Bounds that protect the process (see docs/reference/limits.md).
+#[derive(Debug, Clone)]
+pub struct Limits {
+    pub max_connections: usize,
+    pub header_bytes: usize,
+    pub header_count: usize,
+    pub url_bytes: usize,
+    pub body_bytes: usize,
+    pub json_depth: usize,
+    pub header_read_ms: u64,
+    pub body_read_ms: u64,
+    pub drain_ms: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            max_connections: 16_384,
+            header_bytes: 16 * 1024,
+            header_count: 100,
+            url_bytes: 8 * 1024,
+            body_bytes: 64 * 1024,
+            json_depth: 32,
+            header_read_ms: 10_000,
+            body_read_ms: 30_000,
+            drain_ms: 10_000,
+        }
+    }
+}
