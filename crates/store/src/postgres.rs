@@ -1,0 +1,437 @@
+//! PostgreSQL: worker threads that own a connection each and run closures on it unchanged.
+//!
+//! Nothing here waits for ever: a statement has [`ANSWER_TIME`], a caller [`CALLER_TIME`], and a lost connection is
+//! replaced by the next job. While the database cannot be reached, jobs are refused without a new attempt each.
+
+use crate::error::Error;
+use crate::job::{Job, Turn, Verdict};
+use crate::sqlite::{spawn, submit};
+use crate::tx::{On, Param, Tx};
+use crossbeam_channel::{Receiver, Sender, bounded};
+use kernel::Stopwatch;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Config, Statement, error::SqlState};
+
+const QUEUE: usize = 1_024;
+/// The server ends a statement first, so that a slow one is told from a silent server.
+const STATEMENT_TIMEOUT_MS: u32 = 2_000;
+const ANSWER_TIME: Duration = Duration::from_millis(2_500);
+const CONNECT_TIME: Duration = Duration::from_millis(1_500);
+/// How long a caller waits for a free worker, and in all.
+const TURN_TIME: Duration = Duration::from_millis(1_500);
+const CALLER_TIME: Duration = Duration::from_millis(3_500);
+/// After a failed attempt to connect, the next one is made this much later.
+const PAUSE: Duration = Duration::from_millis(250);
+const ATTEMPTS: usize = 8;
+const STATEMENT_CACHE: usize = 512;
+
+#[derive(Clone)]
+pub(crate) struct Postgres {
+    jobs: Sender<Box<dyn Job>>,
+    target: Arc<Target>,
+}
+
+/// Where to connect, and since when it fails.
+pub(crate) struct Target {
+    config: Config,
+    tls: tokio_postgres_rustls::MakeRustlsConnect,
+    failed: Mutex<Option<(Stopwatch, String)>>,
+    retried: AtomicU64,
+}
+
+/// How a closure's transaction is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Statement by statement, each seeing what is committed when it begins.
+    Read,
+    Write,
+    /// As if no other transaction ran meanwhile; run again when that cannot be had.
+    Serializable,
+}
+
+/// A job and how to run it; the wrapper keeps [`Job`] free of engines.
+struct InMode {
+    job: Box<dyn Job>,
+    mode: Mode,
+}
+
+impl Job for InMode {
+    fn run(&mut self, tx: &mut Tx<'_>) -> Verdict {
+        let On::Postgres(link) = &mut tx.engine else { return self.job.run(tx) };
+        link.mode = self.mode;
+        if self.mode == Mode::Read {
+            return self.job.run(tx);
+        }
+        let begin = if self.mode == Mode::Write { "BEGIN" } else { "BEGIN ISOLATION LEVEL SERIALIZABLE" };
+        if link.control(begin).is_err() {
+            return Verdict::Undo;
+        }
+        let verdict = self.job.run(tx);
+        let On::Postgres(link) = &mut tx.engine else { return verdict };
+        link.close_transaction(verdict);
+        verdict
+    }
+
+    fn finish(self: Box<Self>, end: Result<(), Error>) {
+        self.job.finish(end);
+    }
+
+    fn begin(&self) -> bool {
+        self.job.begin()
+    }
+}
+
+impl Postgres {
+    pub(crate) fn open(url: &str, pool_size: usize) -> Result<Postgres, Error> {
+        let target = Arc::new(Target::new(url)?);
+        let (jobs, waiting) = bounded(QUEUE);
+        for number in 0..pool_size.max(1) {
+            let (target, waiting) = (target.clone(), waiting.clone());
+            spawn(&format!("store-pg-{number}"), move || work(&target, &waiting))?;
+        }
+        Ok(Postgres { jobs, target })
+    }
+
+    pub(crate) fn submit(&self, job: Box<dyn Job>, mode: Mode) {
+        submit(&self.jobs, Box::new(InMode { job, mode }));
+    }
+
+    pub(crate) fn waiting(&self) -> usize {
+        self.jobs.len()
+    }
+
+    pub(crate) fn retried(&self) -> u64 {
+        self.target.retried.load(Ordering::Relaxed)
+    }
+
+    /// A connection of its own without the short time limits: for migrations.
+    pub(crate) fn connect_patiently(&self) -> Result<Link, Error> {
+        Link::connect(&self.target, Duration::from_secs(60)).map(|mut link| {
+            link.answer_time = Duration::from_secs(3_600);
+            link
+        })
+    }
+}
+
+/// Waits for an answer, but neither for a turn nor in all longer than a request may take.
+pub(crate) async fn wait<T, E: From<Error>>(
+    answer: oneshot::Receiver<Result<T, E>>,
+    turn: &Turn,
+) -> Result<T, E> {
+    let gone = || Err(E::from(Error::Unavailable("the database thread dropped the request".into())));
+    let mut answer = answer;
+    if let Ok(result) = tokio::time::timeout(TURN_TIME, &mut answer).await {
+        return result.unwrap_or_else(|_| gone());
+    }
+    if turn.take() {
+        return Err(E::from(Error::Unavailable("no connection became free in time".into())));
+    }
+    match tokio::time::timeout(CALLER_TIME - TURN_TIME, answer).await {
+        Ok(result) => result.unwrap_or_else(|_| gone()),
+        Err(_) => Err(E::from(Error::Unavailable("the database does not answer".into()))),
+    }
+}
+
+impl Target {
+    fn new(url: &str) -> Result<Target, Error> {
+        let bad = |what: String| Error::Fault(format!("database_url: {what}"));
+        let mut parsed = url::Url::parse(url)
+            .map_err(|_| bad("not a URL such as postgres://user:password@host/name".into()))?;
+        let mut certificate = None;
+        let kept: Vec<(String, String)> = parsed
+            .query_pairs()
+            .filter_map(|(name, value)| match (&*name, &*value) {
+                ("sslrootcert", path) => {
+                    certificate = Some(path.to_string());
+                    None
+                }
+                // Whenever TLS is asked for, the server's certificate and name are checked: `require` means it too.
+                ("sslmode", "verify-full" | "verify-ca") => {
+                    Some(("sslmode".to_string(), "require".to_string()))
+                }
+                _ => Some((name.into_owned(), value.into_owned())),
+            })
+            .collect();
+        parsed.query_pairs_mut().clear().extend_pairs(kept);
+        let text = parsed.as_str().trim_end_matches('?');
+        let mut config: Config =
+            text.parse().map_err(|error: tokio_postgres::Error| bad(error.to_string()))?;
+        config.application_name("tollgate").connect_timeout(CONNECT_TIME).keepalives(true);
+        config.keepalives_idle(Duration::from_secs(5)).tcp_user_timeout(Duration::from_secs(5));
+        Ok(Target {
+            config,
+            tls: tls(certificate.as_deref()).map_err(bad)?,
+            failed: Mutex::default(),
+            retried: AtomicU64::new(0),
+        })
+    }
+
+    fn recent_failure(&self) -> Option<Error> {
+        let failed = self.failed.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        failed
+            .as_ref()
+            .filter(|(since, _)| since.elapsed() < PAUSE)
+            .map(|(_, text)| Error::Unavailable(text.clone()))
+    }
+
+    fn note(&self, failure: Option<&Error>) {
+        let mut failed = self.failed.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        *failed = failure.map(|error| (Stopwatch::start(), error.to_string()));
+    }
+}
+
+/// Certificates are checked against the file that `sslrootcert` names, else against the public authorities.
+fn tls(certificate: Option<&str>) -> Result<tokio_postgres_rustls::MakeRustlsConnect, String> {
+    use rustls::pki_types::{CertificateDer, pem::PemObject as _};
+    let mut roots = rustls::RootCertStore::empty();
+    match certificate {
+        None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+        Some(path) => {
+            let unusable =
+                |error: &dyn std::fmt::Display| format!("sslrootcert={path} cannot be used: {error}");
+            for found in CertificateDer::pem_file_iter(path).map_err(|error| unusable(&error))? {
+                roots.add(found.map_err(|error| unusable(&error))?).map_err(|error| unusable(&error))?;
+            }
+        }
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config =
+        config.map_err(|error| error.to_string())?.with_root_certificates(roots).with_no_client_auth();
+    Ok(tokio_postgres_rustls::MakeRustlsConnect::new(config))
+}
+
+/// One connection with its prepared statements, driven by this thread alone.
+pub(crate) struct Link {
+    runtime: tokio::runtime::Runtime,
+    client: Client,
+    statements: HashMap<&'static str, Statement>,
+    answer_time: Duration,
+    mode: Mode,
+    trouble: Option<Trouble>,
+}
+
+/// Why an attempt has to be given up; kept beside the caller's own error, which may hide it.
+#[derive(Debug, Clone)]
+enum Trouble {
+    /// Another transaction was in the way: run it again.
+    Collision,
+    /// The connection is gone before anything was committed: run it again on a new one.
+    Lost(Error),
+    /// Nobody answered in time, or the connection broke during the commit: nothing may be repeated.
+    Unknown(Error),
+}
+
+impl Link {
+    fn connect(target: &Target, statement_timeout: Duration) -> Result<Link, Error> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| Error::Unavailable(error.to_string()))?;
+        let mut config = target.config.clone();
+        let given = config.get_options().map(|options| format!("{options} ")).unwrap_or_default();
+        config.options(format!(
+            "{given}-c statement_timeout={} -c lock_timeout={STATEMENT_TIMEOUT_MS} -c idle_in_transaction_session_timeout=10000",
+            statement_timeout.as_millis()
+        ));
+        let connecting =
+            async { tokio::time::timeout(CONNECT_TIME, config.connect(target.tls.clone())).await };
+        let (client, connection) = match runtime.block_on(connecting) {
+            Err(_) => return Err(Error::Unavailable("PostgreSQL does not answer".into())),
+            Ok(Err(error)) => {
+                return Err(Error::Unavailable(format!("cannot connect to PostgreSQL: {}", chain(&error))));
+            }
+            Ok(Ok(pair)) => pair,
+        };
+        runtime.spawn(async move {
+            // The client sees the end of the connection by itself.
+            let _ = connection.await;
+        });
+        let statements = HashMap::new();
+        Ok(Link { runtime, client, statements, answer_time: ANSWER_TIME, mode: Mode::Write, trouble: None })
+    }
+
+    pub(crate) fn query(
+        &mut self,
+        sql: &'static str,
+        params: &[Param<'_>],
+    ) -> Result<Vec<tokio_postgres::Row>, Error> {
+        let statement = self.prepare(sql)?;
+        let values = references(params);
+        let answer = self.client.query(&statement, &values);
+        let result = self.runtime.block_on(async { tokio::time::timeout(self.answer_time, answer).await });
+        self.judge(result)
+    }
+
+    pub(crate) fn execute(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<u64, Error> {
+        let statement = self.prepare(sql)?;
+        let values = references(params);
+        let answer = self.client.execute(&statement, &values);
+        let result = self.runtime.block_on(async { tokio::time::timeout(self.answer_time, answer).await });
+        self.judge(result)
+    }
+
+    /// Runs text without parameters: `BEGIN`, `COMMIT`, a migration.
+    pub(crate) fn control(&mut self, sql: &str) -> Result<(), Error> {
+        let answer = self.client.batch_execute(sql);
+        let result = self.runtime.block_on(async { tokio::time::timeout(self.answer_time, answer).await });
+        self.judge(result)
+    }
+
+    fn prepare(&mut self, sql: &'static str) -> Result<Statement, Error> {
+        if let Some(statement) = self.statements.get(sql) {
+            return Ok(statement.clone());
+        }
+        if self.statements.len() >= STATEMENT_CACHE {
+            self.statements.clear();
+        }
+        let answer = self.client.prepare(sql);
+        let result = self.runtime.block_on(async { tokio::time::timeout(self.answer_time, answer).await });
+        let statement = self.judge(result)?;
+        self.statements.insert(sql, statement.clone());
+        Ok(statement)
+    }
+
+    fn judge<T>(
+        &mut self,
+        result: Result<Result<T, tokio_postgres::Error>, tokio::time::error::Elapsed>,
+    ) -> Result<T, Error> {
+        let error = match result {
+            Ok(Ok(value)) => return Ok(value),
+            Ok(Err(error)) => error,
+            Err(_) => {
+                let error = Error::Unavailable("PostgreSQL does not answer".into());
+                self.trouble = Some(Trouble::Unknown(error.clone()));
+                return Err(error);
+            }
+        };
+        let text = chain(&error);
+        let Some(state) = error.code() else {
+            let error = if error.is_closed() || self.client.is_closed() || is_io(&error) {
+                let error = Error::Unavailable(format!("the connection to PostgreSQL was lost: {text}"));
+                self.trouble = Some(Trouble::Lost(error.clone()));
+                error
+            } else {
+                Error::Fault(text)
+            };
+            return Err(error);
+        };
+        Err(match state.code().get(..2) {
+            _ if *state == SqlState::T_R_SERIALIZATION_FAILURE
+                || *state == SqlState::T_R_DEADLOCK_DETECTED =>
+            {
+                self.trouble = Some(Trouble::Collision);
+                Error::Unavailable(text)
+            }
+            // Connection exceptions, and the server going down or starting up.
+            Some("08" | "57") if *state != SqlState::QUERY_CANCELED => {
+                let error = Error::Unavailable(text);
+                self.trouble = Some(Trouble::Lost(error.clone()));
+                error
+            }
+            // Out of resources, cancelled by a time limit, lock not available, read-only, I/O errors.
+            Some("53" | "57" | "55" | "25" | "58") => Error::Unavailable(text),
+            Some("23") => Error::Conflict(text),
+            _ => Error::Fault(text),
+        })
+    }
+
+    fn close_transaction(&mut self, verdict: Verdict) {
+        if self.trouble.is_some() && self.client.is_closed() {
+            return;
+        }
+        let keep = verdict == Verdict::Keep && self.trouble.is_none();
+        let before = self.trouble.take();
+        let closed = self.control(if keep { "COMMIT" } else { "ROLLBACK" });
+        // Whether a commit that broke off took place, nobody knows: it must not be run again.
+        if keep && let (Err(_), Some(Trouble::Lost(error))) = (&closed, &self.trouble) {
+            self.trouble = Some(Trouble::Unknown(error.clone()));
+        } else if let (Err(error), None, true) = (&closed, &self.trouble, keep) {
+            self.trouble = Some(Trouble::Unknown(error.clone()));
+        } else if self.trouble.is_none() {
+            self.trouble = before;
+        }
+    }
+}
+
+fn references<'p>(params: &'p [Param<'p>]) -> Vec<&'p (dyn ToSql + Sync)> {
+    params.iter().map(|param| param as &(dyn ToSql + Sync)).collect()
+}
+
+fn is_io(error: &tokio_postgres::Error) -> bool {
+    std::error::Error::source(error).is_some_and(|source| source.is::<std::io::Error>())
+}
+
+/// The error with what caused it; tokio-postgres tells the point only in the source.
+fn chain(error: &tokio_postgres::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(inner) = source {
+        text = format!("{text}: {inner}");
+        source = inner.source();
+    }
+    text
+}
+
+fn work(target: &Target, jobs: &Receiver<Box<dyn Job>>) {
+    let mut link: Option<Link> = None;
+    while let Ok(mut job) = jobs.recv() {
+        if job.begin() {
+            let end = run(target, &mut link, &mut *job);
+            job.finish(end);
+        }
+    }
+}
+
+/// Runs a job until it is through, has failed for good, or may not be repeated.
+fn run(target: &Target, link: &mut Option<Link>, job: &mut dyn Job) -> Result<(), Error> {
+    let mut reconnected = false;
+    for attempt in 1..=ATTEMPTS {
+        let ready = match link {
+            Some(ready) => ready,
+            None => link.insert(open(target)?),
+        };
+        ready.trouble = None;
+        job.run(&mut Tx { engine: On::Postgres(ready) });
+        let trouble = ready.trouble.take();
+        if ready.client.is_closed() || matches!(trouble, Some(Trouble::Lost(_) | Trouble::Unknown(_))) {
+            *link = None;
+        }
+        match trouble {
+            None => return Ok(()),
+            Some(Trouble::Collision) if attempt < ATTEMPTS => {
+                target.retried.fetch_add(1, Ordering::Relaxed);
+                back_off(attempt);
+            }
+            Some(Trouble::Collision) => {
+                return Err(Error::Unavailable("other transactions kept colliding with this one".into()));
+            }
+            // An idle connection dies unnoticed when the server restarts: one more try on a new one.
+            Some(Trouble::Lost(_)) if !reconnected => reconnected = true,
+            Some(Trouble::Lost(error) | Trouble::Unknown(error)) => {
+                target.note(Some(&error));
+                return Err(error);
+            }
+        }
+    }
+    Err(Error::Unavailable("the database refused every attempt".into()))
+}
+
+fn open(target: &Target) -> Result<Link, Error> {
+    if let Some(error) = target.recent_failure() {
+        return Err(error);
+    }
+    let link = Link::connect(target, Duration::from_millis(STATEMENT_TIMEOUT_MS.into()));
+    target.note(link.as_ref().err());
+    link.inspect_err(|error| tracing::warn!(%error, "no connection to PostgreSQL"))
+}
+
+/// Colliding transactions wait a little, each another while, before they meet again.
+fn back_off(attempt: usize) {
+    let most = 1u64 << attempt.min(6);
+    let spread = kernel::random::jitter(&mut kernel::random::secure());
+    std::thread::sleep(Duration::from_micros((most as f64 * 500.0 * spread) as u64));
+}

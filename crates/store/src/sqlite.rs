@@ -1,0 +1,289 @@
+//! SQLite: inline reads on a connection per thread, one writer thread that commits in groups, a small pool for scans.
+//!
+//! Measured on the design machine: a session look-up among a million rows takes 7 µs inline, 38 to 47 µs through a pool
+//! with channel hops; 32 callers get some 50,000 durable writes a second from group commits, 3,000 to 6,000 from a
+//! commit each.
+
+use crate::error::Error;
+use crate::job::{Job, Verdict, run_caught};
+use crate::tx::{On, Tx};
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use kernel::Stopwatch;
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags};
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Writes that may wait; the next one is refused at once.
+const WRITE_QUEUE: usize = 4_096;
+const SCAN_QUEUE: usize = 256;
+const SCAN_THREADS: usize = 2;
+/// One commit takes at most this many closures, and stops taking more after this long, so that answers are not held.
+const GROUP: usize = 512;
+const GROUP_TIME: Duration = Duration::from_millis(4);
+const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
+const STATEMENT_CACHE: usize = 256;
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+
+thread_local! {
+    /// This thread's read connections: one a process, several only in tests.
+    static READERS: RefCell<Vec<(u64, Connection)>> = const { RefCell::new(Vec::new()) };
+}
+
+#[derive(Clone)]
+pub(crate) struct Sqlite {
+    id: u64,
+    pub(crate) path: Arc<PathBuf>,
+    writer: Sender<Box<dyn Job>>,
+    scanner: Sender<Box<dyn Job>>,
+}
+
+impl Sqlite {
+    pub(crate) fn open(path: &Path) -> Result<Sqlite, Error> {
+        create_private(path)?;
+        let writing = connect(path, Role::Writer)?;
+        let (writer, jobs) = bounded(WRITE_QUEUE);
+        let writer_path = path.to_path_buf();
+        spawn("store-writer", move || write_loop(writing, &writer_path, &jobs))?;
+        let (scanner, scans) = bounded(SCAN_QUEUE);
+        for number in 0..SCAN_THREADS {
+            let (path, scans) = (path.to_path_buf(), scans.clone());
+            spawn(&format!("store-scan-{number}"), move || scan_loop(&path, &scans))?;
+        }
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        Ok(Sqlite { id, path: Arc::new(path.to_path_buf()), writer, scanner })
+    }
+
+    /// Runs the closure here and now, on this thread's connection, seeing one committed state.
+    pub(crate) fn read<T, E: From<Error>>(
+        &self,
+        mut run: impl FnMut(&mut Tx<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        READERS.with_borrow_mut(|readers| {
+            let at = match readers.iter().position(|(id, _)| *id == self.id) {
+                Some(at) => at,
+                None => {
+                    readers.push((self.id, connect(&self.path, Role::Reader)?));
+                    readers.len() - 1
+                }
+            };
+            read_on(&readers[at].1, &mut run)
+        })
+    }
+
+    pub(crate) fn submit_write(&self, job: Box<dyn Job>) {
+        submit(&self.writer, job);
+    }
+
+    pub(crate) fn submit_scan(&self, job: Box<dyn Job>) {
+        submit(&self.scanner, job);
+    }
+
+    pub(crate) fn waiting(&self) -> usize {
+        self.writer.len()
+    }
+}
+
+pub(crate) fn submit(queue: &Sender<Box<dyn Job>>, job: Box<dyn Job>) {
+    match queue.try_send(job) {
+        Ok(()) => {}
+        Err(TrySendError::Full(job)) => job.finish(Err(Error::Busy)),
+        Err(TrySendError::Disconnected(job)) => {
+            job.finish(Err(Error::Unavailable("the database thread has ended".into())))
+        }
+    }
+}
+
+pub(crate) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), Error> {
+    let thread = std::thread::Builder::new().name(name.into()).spawn(run);
+    thread.map(|_| ()).map_err(|error| Error::Unavailable(format!("cannot start a thread: {error}")))
+}
+
+fn read_on<T, E: From<Error>>(
+    connection: &Connection,
+    run: &mut impl FnMut(&mut Tx<'_>) -> Result<T, E>,
+) -> Result<T, E> {
+    run_plain(connection, "BEGIN")?;
+    let result = run_caught(run, &mut Tx { engine: On::Sqlite(connection) });
+    run_plain(connection, "COMMIT")?;
+    result
+}
+
+fn run_plain(connection: &Connection, sql: &str) -> Result<(), Error> {
+    Ok(connection.prepare_cached(sql)?.raw_execute().map(|_| ())?)
+}
+
+fn scan_loop(path: &Path, jobs: &Receiver<Box<dyn Job>>) {
+    let mut connection = None;
+    while let Ok(mut job) = jobs.recv() {
+        if !job.begin() {
+            continue;
+        }
+        let end = match &connection {
+            Some(connection) => scan_on(connection, &mut *job),
+            None => connect(path, Role::Reader).and_then(|new| scan_on(connection.insert(new), &mut *job)),
+        };
+        job.finish(end);
+    }
+}
+
+fn scan_on(connection: &Connection, job: &mut dyn Job) -> Result<(), Error> {
+    run_plain(connection, "BEGIN")?;
+    job.run(&mut Tx { engine: On::Sqlite(connection) });
+    run_plain(connection, "COMMIT")
+}
+
+fn write_loop(mut connection: Connection, path: &Path, jobs: &Receiver<Box<dyn Job>>) {
+    while let Ok(first) = jobs.recv() {
+        let mut group = Vec::with_capacity(8);
+        let end = write_group(&connection, first, jobs, &mut group);
+        if let Err(error) = &end {
+            tracing::warn!(%error, writes = group.len(), "a group of writes was not committed");
+            // After a failed sync the pages in memory prove nothing: read everything from the file again.
+            match connect(path, Role::Writer) {
+                Ok(fresh) => connection = fresh,
+                Err(error) => tracing::error!(%error, "the database could not be opened again"),
+            }
+        }
+        for job in group {
+            job.finish(end.clone());
+        }
+    }
+}
+
+/// Runs what waits, each closure in a savepoint of its own, and commits once.
+fn write_group(
+    connection: &Connection,
+    first: Box<dyn Job>,
+    jobs: &Receiver<Box<dyn Job>>,
+    group: &mut Vec<Box<dyn Job>>,
+) -> Result<(), Error> {
+    let clock = Stopwatch::start();
+    let mut next = Some(first);
+    let begun = run_plain(connection, "BEGIN IMMEDIATE");
+    while let Some(mut job) = next.take() {
+        if job.begin() {
+            let ran = begun.clone().and_then(|()| write_one(connection, &mut *job));
+            group.push(job);
+            ran?;
+        }
+        if group.len() < GROUP && clock.elapsed() < GROUP_TIME {
+            next = jobs.try_recv().ok();
+        }
+    }
+    begun.and_then(|()| run_plain(connection, "COMMIT")).inspect_err(|_| {
+        // The transaction may be over already; the connection is replaced in any case.
+        let _ = run_plain(connection, "ROLLBACK");
+    })
+}
+
+fn write_one(connection: &Connection, job: &mut dyn Job) -> Result<(), Error> {
+    run_plain(connection, "SAVEPOINT one")?;
+    if job.run(&mut Tx { engine: On::Sqlite(connection) }) == Verdict::Undo {
+        // An I/O error or a full disk ends the whole transaction; then this fails, and with it the group.
+        run_plain(connection, "ROLLBACK TO one")?;
+    }
+    run_plain(connection, "RELEASE one")
+}
+
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Role {
+    Reader,
+    Writer,
+}
+
+/// Opens a connection and reads its settings back: a database that does not keep what it is told must not be used.
+pub(crate) fn connect(path: &Path, role: Role) -> Result<Connection, Error> {
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
+    // Without this guarantee SQLite plans a cached join anew whenever its bindings were cleared (15 µs against 7).
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, false)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DDL, false)?;
+    if role == Role::Writer {
+        connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
+    }
+    for (name, value) in settings(role) {
+        connection.pragma_update(None, name, value)?;
+    }
+    for (name, value) in [("journal_mode", "wal")].into_iter().chain(settings(role)) {
+        let found: String = connection.pragma_query_value(None, name, |row| match row.get_ref(0)? {
+            rusqlite::types::ValueRef::Integer(number) => Ok(number.to_string()),
+            _ => row.get(0),
+        })?;
+        if found != value {
+            return Err(Error::Fault(format!(
+                "SQLite keeps {name} = {found} although {value} was asked for; the folder of {} may be on a file system that cannot do WAL",
+                path.display()
+            )));
+        }
+    }
+    Ok(connection)
+}
+
+fn settings(role: Role) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let read_only = if role == Role::Reader { "1" } else { "0" };
+    // 2 is FULL: a commit is on disk before it is answered. Temporary tables stay in memory. The cache is in KiB.
+    [
+        ("synchronous", "2"),
+        ("foreign_keys", "1"),
+        ("temp_store", "2"),
+        ("cache_size", "-4096"),
+        ("query_only", read_only),
+    ]
+    .into_iter()
+}
+
+/// The file is made with rights for its owner only, before SQLite would make it with wider ones.
+fn create_private(path: &Path) -> Result<(), Error> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let open = std::fs::OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path);
+    open.map(|_| ()).map_err(|error| Error::Unavailable(format!("cannot open {}: {error}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counters(connection: &Connection) -> i32 {
+        connection.prepare_cached(HOT).unwrap().get_status(rusqlite::StatementStatus::RePrepare)
+    }
+
+    const HOT: &str =
+        "SELECT s.id, u.id FROM sessions s JOIN users u ON u.id = s.user_id WHERE s.token_hash = $1";
+
+    #[test]
+    fn a_hot_statement_is_never_prepared_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        create_private(&path).unwrap();
+        let connection = connect(&path, Role::Writer).unwrap();
+        connection.execute_batch(include_str!("../migrations/0001_spine.sql")).unwrap();
+        for number in 0..50 {
+            let hash = format!("hash-{number}");
+            let mut tx = Tx { engine: On::Sqlite(&connection) };
+            tx.query_opt(HOT, &[hash.as_str().into()], |_| Ok(())).unwrap();
+        }
+        assert_eq!(counters(&connection), 0);
+    }
+
+    #[test]
+    fn readers_cannot_write_and_files_are_private() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        create_private(&path).unwrap();
+        connect(&path, Role::Writer).unwrap();
+        let reader = connect(&path, Role::Reader).unwrap();
+        assert!(reader.execute_batch("CREATE TABLE t (a TEXT)").is_err());
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+}
