@@ -1,0 +1,73 @@
+//! The official clients against the running binary: the npm tests in `conformance/`.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::services::Services;
+use crate::{Outcome, shell};
+
+pub const USAGE: &str =
+    "conformance [FILE …]              the official clients against the binary (all tests, or these files)";
+
+const NODE_AT_LEAST: u32 = 20;
+
+pub fn run(files: &[String]) -> Outcome {
+    if !exists() {
+        return Err(format!("there is no {}/package.json", folder().display()));
+    }
+    // The whole workspace's features, so that `cargo xtask test` finds the same build.
+    shell::run(shell::cargo().args(["build", "--locked", "--workspace", "--bin", "tollgate"]))?;
+    let services = Services::start()?;
+    run_against(&services, files)
+}
+
+pub fn exists() -> bool {
+    folder().join("package.json").is_file()
+}
+
+/// Runs the npm tests against the binary that lies in the target folder.
+pub fn run_against(services: &Services, files: &[String]) -> Outcome {
+    check_node()?;
+    let binary = binary()?;
+    let here = |program: &str| {
+        let mut command = shell::command(program);
+        command.current_dir(folder());
+        command
+    };
+    shell::run(here("npm").args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]))?;
+    let mut tests: Command = here("node");
+    tests.arg("--test").args(files);
+    tests.env("TOLLGATE_BIN", &binary).envs(services.environment());
+    shell::run(&mut tests)
+}
+
+fn folder() -> PathBuf {
+    shell::repository().join("conformance")
+}
+
+fn binary() -> Result<PathBuf, String> {
+    let metadata =
+        shell::output(shell::cargo().args(["metadata", "--locked", "--no-deps", "--format-version", "1"]))?;
+    let metadata: serde_json::Value =
+        serde_json::from_str(&metadata).map_err(|error| format!("cargo metadata is not JSON: {error}"))?;
+    let target = metadata["target_directory"].as_str().ok_or("cargo metadata names no target directory")?;
+    let binary = Path::new(target).join("debug").join("tollgate");
+    if binary.is_file() { Ok(binary) } else { Err(format!("there is no {}", binary.display())) }
+}
+
+fn check_node() -> Outcome {
+    let advice = format!(
+        "The conformance tests need Node.js {NODE_AT_LEAST} or newer with npm: https://nodejs.org/en/download, \
+         `nvm install {NODE_AT_LEAST}`, or `apt-get install nodejs npm` where that is new enough"
+    );
+    let version = shell::output(shell::command("node").arg("--version"))
+        .map_err(|error| format!("{error}\n{advice}"))?;
+    let major =
+        version.trim().trim_start_matches('v').split('.').next().and_then(|part| part.parse::<u32>().ok());
+    if major.is_none_or(|major| major < NODE_AT_LEAST) {
+        return Err(format!("This is Node.js {}.\n{advice}", version.trim()));
+    }
+    shell::output(shell::command("npm").arg("--version"))
+        .map(drop)
+        .map_err(|error| format!("{error}\n{advice}"))
+}
