@@ -1,1 +1,21 @@
+//! Who you are: users, their credentials and sessions, and the one-time values that prove an address.
+//!
+//! Every rule is a synchronous function over a [`store::Tx`]; the doors in `server` call them and turn outcomes into
+//! HTTP. Time and chance come in as arguments.
 
+pub mod accounts;
+pub mod attempts;
+pub mod common_passwords;
+pub mod deployment;
+pub mod email;
+pub mod hashing;
+pub mod one_time;
+pub mod passwords;
+pub mod service_keys;
+pub mod sessions;
+pub mod users;
+
+pub use email::EmailAddress;
+pub use hashing::HashPool;
+pub use sessions::{LiveSession, Session};
+pub use users::User;

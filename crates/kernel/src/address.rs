@@ -38,7 +38,11 @@ impl TrustedProxies {
     /// The right-most address of `X-Forwarded-For` that is not a trusted proxy, when the peer is one; everything to
     /// the left of it was written by somebody untrusted. A part that is no address ends the search: what stands
     /// before it cannot be believed either.
-    pub fn client<'a>(&self, peer: IpAddr, forwarded_for: impl DoubleEndedIterator<Item = &'a str>) -> ClientAddress {
+    pub fn client<'a>(
+        &self,
+        peer: IpAddr,
+        forwarded_for: impl DoubleEndedIterator<Item = &'a str>,
+    ) -> ClientAddress {
         let mut nearest = canonical(peer);
         if !self.contains(nearest) {
             return ClientAddress::Known(nearest);
@@ -85,7 +89,8 @@ fn canonical(address: IpAddr) -> IpAddr {
 fn parse_forwarded(text: &str) -> Option<IpAddr> {
     let text = text.trim_matches('"');
     let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
-    let address = bare.parse::<IpAddr>().ok().or_else(|| text.parse::<SocketAddr>().ok().map(|socket| socket.ip()));
+    let address =
+        bare.parse::<IpAddr>().ok().or_else(|| text.parse::<SocketAddr>().ok().map(|socket| socket.ip()));
     address.map(canonical)
 }
 

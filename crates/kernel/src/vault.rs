@@ -9,7 +9,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chacha20poly1305::aead::{Aead, KeyInit as _, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use hkdf::Hkdf;
-use hmac::{Hmac, KeyInit as _, Mac};
+use hmac::{Hmac, Mac};
 use rand::CryptoRng;
 use sha2::Sha256;
 
@@ -99,7 +99,9 @@ fn seal(cipher: &XChaCha20Poly1305, purpose: Purpose, clear: &[u8], rng: &mut im
     let nonce: [u8; NONCE] = random::bytes(rng);
     let payload = Payload { msg: clear, aad: purpose.as_bytes() };
     let mut out = nonce.to_vec();
-    out.extend(cipher.encrypt(&XNonce::from(nonce), payload).expect("a value in memory is under the cipher's limit"));
+    out.extend(
+        cipher.encrypt(&XNonce::from(nonce), payload).expect("a value in memory is under the cipher's limit"),
+    );
     URL_SAFE_NO_PAD.encode(out)
 }
 

@@ -1,0 +1,141 @@
+//! Links and codes that work once, and the only function that uses one up.
+
+use kernel::{Millis, Vault, random};
+use rand::CryptoRng;
+use serde::{Serialize, de::DeserializeOwned};
+use store::{Error, Row, Tx, params};
+
+/// What a value is for. A value of one purpose never works for another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    ResetPassword,
+    VerifyEmail,
+    DeleteUser,
+}
+
+impl Purpose {
+    fn name(self) -> &'static str {
+        match self {
+            Purpose::ResetPassword => "reset-password",
+            Purpose::VerifyEmail => "verify-email",
+            Purpose::DeleteUser => "delete-user",
+        }
+    }
+
+    /// How long a value lives.
+    pub fn lifetime(self) -> i64 {
+        match self {
+            Purpose::ResetPassword | Purpose::VerifyEmail => kernel::time::HOUR,
+            Purpose::DeleteUser => kernel::time::DAY,
+        }
+    }
+}
+
+/// What a value stands for once it was found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Found<P> {
+    pub subject: String,
+    pub payload: P,
+}
+
+/// The outcome of using a value up.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Consumed<P> {
+    /// This call was the first and only one to use it.
+    Now(Found<P>),
+    /// It was good once; who holds it is not an attacker who guesses, but it opens nothing any more.
+    Before(Found<P>),
+    Expired,
+    Unknown,
+}
+
+const HASH: &str = "one-time value";
+const LENGTH: usize = 32;
+
+const INSERT: &str = "
+    INSERT INTO one_time_values (value_hash, purpose, subject, payload, created_at, expires_at)
+    VALUES ($1, $2, $3, $4, $5, $6)";
+const CONSUME: &str = "
+    UPDATE one_time_values SET used_at = $3
+    WHERE value_hash = $1 AND purpose = $2 AND used_at IS NULL AND expires_at > $3
+    RETURNING subject, payload";
+const LOOK: &str = "SELECT subject, payload, expires_at, used_at FROM one_time_values WHERE value_hash = $1 AND purpose = $2";
+const SUPERSEDE: &str = "DELETE FROM one_time_values WHERE subject = $1 AND purpose = $2 AND used_at IS NULL";
+const FORGET: &str = "DELETE FROM one_time_values WHERE subject = $1";
+const SWEEP: &str = "
+    DELETE FROM one_time_values
+    WHERE value_hash IN (SELECT value_hash FROM one_time_values WHERE expires_at <= $1 LIMIT 500)";
+
+/// Makes a value for a subject; earlier ones of the same purpose stop working.
+pub fn issue<P: Serialize>(
+    tx: &mut Tx<'_>,
+    vault: &Vault,
+    purpose: Purpose,
+    subject: &str,
+    payload: &P,
+    now: Millis,
+    rng: &mut impl CryptoRng,
+) -> Result<String, Error> {
+    supersede(tx, subject, purpose)?;
+    let value = random::alphanumeric(rng, LENGTH);
+    let payload = serde_json::to_string(payload).map_err(|error| Error::Fault(error.to_string()))?;
+    let hash = vault.hash(HASH, &value);
+    tx.execute(INSERT, params![&hash, purpose.name(), subject, &payload, now, now.plus(purpose.lifetime())])?;
+    Ok(value)
+}
+
+/// Uses a value up, in one statement, so that of any number of callers at once one gets [`Consumed::Now`].
+pub fn consume<P: DeserializeOwned>(
+    tx: &mut Tx<'_>,
+    vault: &Vault,
+    purpose: Purpose,
+    value: &str,
+    now: Millis,
+) -> Result<Consumed<P>, Error> {
+    let hash = vault.hash(HASH, value);
+    if let Some(found) = tx.query_opt(CONSUME, params![&hash, purpose.name(), now], read)? {
+        return Ok(Consumed::Now(found));
+    }
+    let look = |row: &Row<'_>| Ok((read(row)?, row.get::<Millis>(2)?, row.get::<Option<Millis>>(3)?));
+    Ok(match tx.query_opt(LOOK, params![&hash, purpose.name()], look)? {
+        None => Consumed::Unknown,
+        Some((found, _, Some(_))) => Consumed::Before(found),
+        Some((_, end, None)) if end <= now => Consumed::Expired,
+        // Used up between the two statements by another node.
+        Some((found, _, None)) => Consumed::Before(found),
+    })
+}
+
+/// Tells whether a value would work, without using it up.
+pub fn is_good(
+    tx: &mut Tx<'_>,
+    vault: &Vault,
+    purpose: Purpose,
+    value: &str,
+    now: Millis,
+) -> Result<bool, Error> {
+    let look = |row: &Row<'_>| Ok((row.get::<Millis>(2)?, row.get::<Option<Millis>>(3)?));
+    let found = tx.query_opt(LOOK, params![&vault.hash(HASH, value), purpose.name()], look)?;
+    Ok(matches!(found, Some((end, None)) if end > now))
+}
+
+/// Makes the unused values of a subject worthless.
+pub fn supersede(tx: &mut Tx<'_>, subject: &str, purpose: Purpose) -> Result<(), Error> {
+    tx.execute(SUPERSEDE, params![subject, purpose.name()]).map(|_| ())
+}
+
+/// Removes whatever was made for a subject.
+pub fn forget_subject(tx: &mut Tx<'_>, subject: &str) -> Result<(), Error> {
+    tx.execute(FORGET, params![subject]).map(|_| ())
+}
+
+/// Deletes values whose time is over, some at a time; true when more may be left.
+pub fn sweep(tx: &mut Tx<'_>, ended_before: Millis) -> Result<bool, Error> {
+    Ok(tx.execute(SWEEP, params![ended_before])? >= 500)
+}
+
+fn read<P: DeserializeOwned>(row: &Row<'_>) -> Result<Found<P>, Error> {
+    let payload = serde_json::from_str(row.text(1)?)
+        .map_err(|error| Error::Fault(format!("one-time payload: {error}")))?;
+    Ok(Found { subject: row.get(0)?, payload })
+}

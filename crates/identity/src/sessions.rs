@@ -1,0 +1,217 @@
+//! Sessions: opaque tokens, found by keyed hash, read from the store at every check.
+
+use crate::users::{self, User};
+use kernel::{Millis, SessionId, UserId, Vault, random};
+use rand::CryptoRng;
+use store::{Error, Row, Tx, params};
+
+pub const TOKEN_HASH: &str = "session token";
+pub const TOKEN_SEAL: &str = "session token";
+const TOKEN_LENGTH: usize = 32;
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Session {
+    pub id: SessionId,
+    pub user_id: UserId,
+    pub expires_at: Millis,
+    pub created_at: Millis,
+    pub updated_at: Millis,
+    pub ip_address: String,
+    pub user_agent: String,
+    pub impersonated_by: Option<String>,
+    pub active_organization_id: Option<String>,
+    pub active_team_id: Option<String>,
+}
+
+/// A session with the token that opens it.
+#[derive(Clone, PartialEq)]
+pub struct LiveSession {
+    pub token: String,
+    pub session: Session,
+    pub user: User,
+}
+
+impl std::fmt::Debug for LiveSession {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LiveSession")
+            .field("id", &self.session.id)
+            .field("user", &self.user.id)
+            .finish_non_exhaustive()
+    }
+}
+
+macro_rules! columns {
+    () => {
+        "s.id, s.user_id, s.expires_at, s.created_at, s.updated_at, s.ip_address, s.user_agent, s.impersonated_by, \
+         s.active_organization_id, s.active_team_id"
+    };
+}
+const COLUMN_COUNT: usize = 10;
+
+const INSERT: &str = "
+    INSERT INTO sessions (id, user_id, token_hash, token_sealed, expires_at, created_at, updated_at, ip_address, user_agent)
+    VALUES ($1, $2, $3, $4, $5, $6, $6, $7, $8)";
+const FIND: &str = concat!(
+    "SELECT ",
+    columns!(),
+    ", ",
+    users::columns!(),
+    " FROM sessions s JOIN users u ON u.id = s.user_id WHERE s.token_hash = $1"
+);
+// Guarded by the end that was read, so that of many requests at once one extends.
+const EXTEND: &str = "UPDATE sessions SET expires_at = $3, updated_at = $4 WHERE id = $1 AND expires_at = $2";
+const LIST: &str = concat!(
+    "SELECT s.token_sealed, ",
+    columns!(),
+    " FROM sessions s WHERE s.user_id = $1 AND s.expires_at > $2 AND s.impersonated_by IS NULL ORDER BY s.created_at, s.id LIMIT 1000"
+);
+const REVOKE: &str = "DELETE FROM sessions WHERE token_hash = $1 AND user_id = $2";
+const END: &str = "DELETE FROM sessions WHERE token_hash = $1";
+const REVOKE_ALL: &str = "DELETE FROM sessions WHERE user_id = $1";
+const REVOKE_OTHERS: &str = "DELETE FROM sessions WHERE user_id = $1 AND id <> $2";
+const SWEEP: &str =
+    "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires_at <= $1 LIMIT 500)";
+
+/// What a new session is made of.
+#[derive(Debug, Clone)]
+pub struct NewSession {
+    pub lifetime: i64,
+    pub ip_address: String,
+    pub user_agent: String,
+}
+
+impl Session {
+    fn read(row: &Row<'_>, from: usize) -> Result<Session, Error> {
+        Ok(Session {
+            id: SessionId::from_text(row.text(from)?),
+            user_id: UserId::from_text(row.text(from + 1)?),
+            expires_at: row.get(from + 2)?,
+            created_at: row.get(from + 3)?,
+            updated_at: row.get(from + 4)?,
+            ip_address: row.get(from + 5)?,
+            user_agent: row.get(from + 6)?,
+            impersonated_by: row.get(from + 7)?,
+            active_organization_id: row.get(from + 8)?,
+            active_team_id: row.get(from + 9)?,
+        })
+    }
+
+    /// Old enough since its last extension to be extended.
+    pub fn is_due(&self, lifetime: i64, update_age: i64, now: Millis) -> bool {
+        self.expires_at.minus(lifetime).plus(update_age) <= now
+    }
+
+    /// Young enough for sensitive acts; counted from its beginning, extensions do not help. 0 switches the rule off.
+    pub fn is_fresh(&self, fresh_age: i64, now: Millis) -> bool {
+        fresh_age == 0 || self.created_at.plus(fresh_age) > now
+    }
+}
+
+pub fn create(
+    tx: &mut Tx<'_>,
+    vault: &Vault,
+    user: User,
+    new: &NewSession,
+    now: Millis,
+    rng: &mut impl CryptoRng,
+) -> Result<LiveSession, Error> {
+    let token = random::alphanumeric(rng, TOKEN_LENGTH);
+    let session = Session {
+        id: SessionId::new(rng),
+        user_id: user.id.clone(),
+        expires_at: now.plus(new.lifetime),
+        created_at: now,
+        updated_at: now,
+        ip_address: new.ip_address.clone(),
+        user_agent: new.user_agent.clone(),
+        impersonated_by: None,
+        active_organization_id: None,
+        active_team_id: None,
+    };
+    let (hash, sealed) = (vault.hash(TOKEN_HASH, &token), vault.seal(TOKEN_SEAL, &token, rng));
+    tx.execute(
+        INSERT,
+        params![
+            session.id.as_str(),
+            session.user_id.as_str(),
+            &hash,
+            &sealed,
+            session.expires_at,
+            now,
+            &session.ip_address,
+            &session.user_agent,
+        ],
+    )?;
+    Ok(LiveSession { token, session, user })
+}
+
+/// The session that a token opens, expired or not: the caller says what an expired one means.
+pub fn find(tx: &mut Tx<'_>, vault: &Vault, token: &str) -> Result<Option<LiveSession>, Error> {
+    let hash = vault.hash(TOKEN_HASH, token);
+    tx.query_opt(FIND, params![&hash], |row| {
+        Ok(LiveSession {
+            token: token.to_string(),
+            session: Session::read(row, 0)?,
+            user: User::read(row, COLUMN_COUNT)?,
+        })
+    })
+}
+
+/// The session that a token opens now.
+pub fn find_live(
+    tx: &mut Tx<'_>,
+    vault: &Vault,
+    token: &str,
+    now: Millis,
+) -> Result<Option<LiveSession>, Error> {
+    Ok(find(tx, vault, token)?.filter(|live| live.session.expires_at > now))
+}
+
+/// Moves the end of a session; false when somebody else did, or when it is gone.
+pub fn extend(tx: &mut Tx<'_>, session: &Session, lifetime: i64, now: Millis) -> Result<bool, Error> {
+    let end = now.plus(lifetime);
+    Ok(tx.execute(EXTEND, params![session.id.as_str(), session.expires_at, end, now])? == 1)
+}
+
+/// A user's live sessions with their tokens, oldest first; impersonations are left out.
+pub fn list_live(
+    tx: &mut Tx<'_>,
+    vault: &Vault,
+    user: &UserId,
+    now: Millis,
+) -> Result<Vec<(String, Session)>, Error> {
+    let rows = tx.query(LIST, params![user.as_str(), now], |row| {
+        Ok((row.get::<String>(0)?, Session::read(row, 1)?))
+    })?;
+    // A token that does not open was sealed with a key that is gone; the session cannot be shown, nor used by anybody.
+    Ok(rows
+        .into_iter()
+        .filter_map(|(sealed, session)| Some((vault.open(TOKEN_SEAL, &sealed)?, session)))
+        .collect())
+}
+
+/// Ends a session of this user; a token of somebody else does nothing.
+pub fn revoke(tx: &mut Tx<'_>, vault: &Vault, user: &UserId, token: &str) -> Result<bool, Error> {
+    Ok(tx.execute(REVOKE, params![&vault.hash(TOKEN_HASH, token), user.as_str()])? == 1)
+}
+
+/// Ends the session that this token opens, for a caller who has proven to hold it.
+pub fn end(tx: &mut Tx<'_>, vault: &Vault, token: &str) -> Result<(), Error> {
+    tx.execute(END, params![&vault.hash(TOKEN_HASH, token)]).map(|_| ())
+}
+
+pub fn revoke_all(tx: &mut Tx<'_>, user: &UserId) -> Result<u64, Error> {
+    tx.execute(REVOKE_ALL, params![user.as_str()])
+}
+
+pub fn revoke_others(tx: &mut Tx<'_>, user: &UserId, keep: &SessionId) -> Result<u64, Error> {
+    tx.execute(REVOKE_OTHERS, params![user.as_str(), keep.as_str()])
+}
+
+/// Deletes sessions that ended before `ended_before`, some at a time; true when more may be left.
+pub fn sweep(tx: &mut Tx<'_>, ended_before: Millis) -> Result<bool, Error> {
+    Ok(tx.execute(SWEEP, params![ended_before])? >= 500)
+}
+
+const _: () =
+    assert!(users::COLUMN_COUNT == 15 && COLUMN_COUNT == 10, "the columns of FIND follow each other");

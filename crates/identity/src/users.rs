@@ -1,0 +1,211 @@
+//! Users: the row behind every account, whatever it signs in with.
+
+use crate::email::EmailAddress;
+use kernel::{Millis, UserId};
+use rand::CryptoRng;
+use store::{Error, Row, Tx, params};
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct User {
+    pub id: UserId,
+    pub name: String,
+    pub email: String,
+    pub email_verified: bool,
+    pub image: Option<String>,
+    pub created_at: Millis,
+    pub updated_at: Millis,
+    pub username: Option<String>,
+    pub display_username: Option<String>,
+    pub two_factor_enabled: bool,
+    pub is_anonymous: bool,
+    pub role: Option<String>,
+    pub banned: bool,
+    pub ban_reason: Option<String>,
+    pub ban_expires: Option<Millis>,
+}
+
+/// How many columns [`User::read`] takes.
+pub(crate) const COLUMN_COUNT: usize = 15;
+
+macro_rules! columns {
+    () => {
+        "u.id, u.name, u.email, u.email_verified, u.image, u.created_at, u.updated_at, u.username, u.display_username, \
+         u.two_factor_enabled, u.is_anonymous, u.role, u.banned, u.ban_reason, u.ban_expires"
+    };
+}
+pub(crate) use columns;
+
+const BY_ID: &str = concat!("SELECT ", columns!(), " FROM users u WHERE u.id = $1");
+const BY_EMAIL: &str = concat!("SELECT ", columns!(), " FROM users u WHERE u.email = $1");
+const INSERT: &str = "
+    INSERT INTO users (id, name, email, email_verified, image, created_at, updated_at, two_factor_enabled, is_anonymous, role, banned)
+    VALUES ($1, $2, $3, $4, $5, $6, $6, FALSE, FALSE, $7, FALSE)
+    ON CONFLICT DO NOTHING";
+const SET_NAME: &str = "UPDATE users SET name = $2, updated_at = $3 WHERE id = $1";
+const SET_IMAGE: &str = "UPDATE users SET image = $2, updated_at = $3 WHERE id = $1";
+const SET_ROLE: &str = "UPDATE users SET role = $2, updated_at = $3 WHERE id = $1";
+const VERIFY: &str = "UPDATE users SET email_verified = TRUE, updated_at = $3 WHERE id = $1 AND email = $2";
+// The address must still be the one the change began with, and the new one free.
+const CHANGE_EMAIL: &str = "
+    UPDATE users SET email = $3, updated_at = $4
+    WHERE id = $1 AND email = $2 AND NOT EXISTS (SELECT 1 FROM users other WHERE other.email = $3)";
+const BAN: &str =
+    "UPDATE users SET banned = TRUE, ban_reason = $2, ban_expires = $3, updated_at = $4 WHERE id = $1";
+const UNBAN: &str =
+    "UPDATE users SET banned = FALSE, ban_reason = NULL, ban_expires = NULL, updated_at = $2 WHERE id = $1";
+const DELETE: &str = "DELETE FROM users WHERE id = $1";
+
+/// What a new user brings along.
+#[derive(Debug, Clone)]
+pub struct NewUser {
+    pub name: String,
+    pub email: EmailAddress,
+    pub email_verified: bool,
+    pub image: Option<String>,
+    pub role: String,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Created {
+    User(User),
+    EmailTaken,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EmailChange {
+    Changed,
+    /// Taken meanwhile, or the user's own address is no longer the one the change began with.
+    Refused,
+}
+
+/// Whether a user may come in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    Good,
+    Banned,
+    /// The ban has ended by itself: lift it at this sign-in.
+    BanEnded,
+}
+
+impl User {
+    pub(crate) fn read(row: &Row<'_>, from: usize) -> Result<User, Error> {
+        Ok(User {
+            id: UserId::from_text(row.text(from)?),
+            name: row.get(from + 1)?,
+            email: row.get(from + 2)?,
+            email_verified: row.get(from + 3)?,
+            image: row.get(from + 4)?,
+            created_at: row.get(from + 5)?,
+            updated_at: row.get(from + 6)?,
+            username: row.get(from + 7)?,
+            display_username: row.get(from + 8)?,
+            two_factor_enabled: row.get(from + 9)?,
+            is_anonymous: row.get(from + 10)?,
+            role: row.get(from + 11)?,
+            banned: row.get(from + 12)?,
+            ban_reason: row.get(from + 13)?,
+            ban_expires: row.get(from + 14)?,
+        })
+    }
+
+    pub fn standing(&self, now: Millis) -> Standing {
+        match (self.banned, self.ban_expires) {
+            (false, _) => Standing::Good,
+            (true, Some(end)) if end <= now => Standing::BanEnded,
+            (true, _) => Standing::Banned,
+        }
+    }
+
+    /// A user as sign-up would make it; also what a sign-up with a taken address answers, so that the two look alike.
+    pub fn fresh(new: &NewUser, now: Millis, rng: &mut impl CryptoRng) -> User {
+        User {
+            id: UserId::new(rng),
+            name: new.name.clone(),
+            email: new.email.as_str().to_string(),
+            email_verified: new.email_verified,
+            image: new.image.clone(),
+            created_at: now,
+            updated_at: now,
+            username: None,
+            display_username: None,
+            two_factor_enabled: false,
+            is_anonymous: false,
+            role: Some(new.role.clone()),
+            banned: false,
+            ban_reason: None,
+            ban_expires: None,
+        }
+    }
+}
+
+pub fn by_id(tx: &mut Tx<'_>, id: &UserId) -> Result<Option<User>, Error> {
+    tx.query_opt(BY_ID, params![id.as_str()], |row| User::read(row, 0))
+}
+
+pub fn by_email(tx: &mut Tx<'_>, email: &str) -> Result<Option<User>, Error> {
+    tx.query_opt(BY_EMAIL, params![email], |row| User::read(row, 0))
+}
+
+pub fn create(
+    tx: &mut Tx<'_>,
+    new: &NewUser,
+    now: Millis,
+    rng: &mut impl CryptoRng,
+) -> Result<Created, Error> {
+    let user = User::fresh(new, now, rng);
+    let values =
+        params![user.id.as_str(), &user.name, &user.email, user.email_verified, &user.image, now, &user.role];
+    Ok(if tx.execute(INSERT, values)? == 1 { Created::User(user) } else { Created::EmailTaken })
+}
+
+pub fn set_name(tx: &mut Tx<'_>, id: &UserId, name: &str, now: Millis) -> Result<(), Error> {
+    tx.execute(SET_NAME, params![id.as_str(), name, now]).map(|_| ())
+}
+
+pub fn set_image(tx: &mut Tx<'_>, id: &UserId, image: Option<&str>, now: Millis) -> Result<(), Error> {
+    tx.execute(SET_IMAGE, params![id.as_str(), image, now]).map(|_| ())
+}
+
+/// True when there is such a user.
+pub fn set_role(tx: &mut Tx<'_>, id: &UserId, role: &str, now: Millis) -> Result<bool, Error> {
+    Ok(tx.execute(SET_ROLE, params![id.as_str(), role, now])? == 1)
+}
+
+/// Marks the address as proven, if it still is the user's.
+pub fn verify_email(tx: &mut Tx<'_>, id: &UserId, email: &str, now: Millis) -> Result<bool, Error> {
+    Ok(tx.execute(VERIFY, params![id.as_str(), email, now])? == 1)
+}
+
+pub fn change_email(
+    tx: &mut Tx<'_>,
+    id: &UserId,
+    from: &str,
+    to: &EmailAddress,
+    now: Millis,
+) -> Result<EmailChange, Error> {
+    let changed = tx.execute(CHANGE_EMAIL, params![id.as_str(), from, to.as_str(), now])? == 1;
+    Ok(if changed { EmailChange::Changed } else { EmailChange::Refused })
+}
+
+/// Bans a user and ends all sessions in the same breath.
+pub fn ban(
+    tx: &mut Tx<'_>,
+    id: &UserId,
+    reason: &str,
+    until: Option<Millis>,
+    now: Millis,
+) -> Result<bool, Error> {
+    let known = tx.execute(BAN, params![id.as_str(), reason, until, now])? == 1;
+    crate::sessions::revoke_all(tx, id)?;
+    Ok(known)
+}
+
+pub fn unban(tx: &mut Tx<'_>, id: &UserId, now: Millis) -> Result<bool, Error> {
+    Ok(tx.execute(UNBAN, params![id.as_str(), now])? == 1)
+}
+
+/// Deletes a user with all sessions, accounts and open links.
+pub fn delete(tx: &mut Tx<'_>, id: &UserId) -> Result<bool, Error> {
+    crate::one_time::forget_subject(tx, id.as_str())?;
+    Ok(tx.execute(DELETE, params![id.as_str()])? == 1)
+}
