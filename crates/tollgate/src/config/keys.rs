@@ -1,0 +1,322 @@
+//! Every setting there is, as data: its path, what it may be, its default and one sentence. The reading of files and
+//! variables, their errors, the reference page and the file that `init` writes all come from this table.
+
+use Default_::{Is, Unset};
+use Kind::*;
+use kernel::time::{DAY, SECOND};
+
+pub struct Key {
+    /// Dotted: `mail.smtp_url` stands in section `[mail]`.
+    pub path: &'static str,
+    pub kind: Kind,
+    pub default: Default_,
+    pub doc: &'static str,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Kind {
+    Flag,
+    Text,
+    /// A text that no message ever repeats. May also be read from a file: `KEY_file`, `TOLLGATE_KEY_FILE`.
+    SecretText,
+    /// Several of them; in a file one a line, in a variable separated by commas.
+    SecretList,
+    List,
+    Choice(&'static [&'static str]),
+    /// Scheme, host and port; no path.
+    BaseUrl,
+    /// An address and port to listen on.
+    Address,
+    Count {
+        min: i64,
+        max: i64,
+    },
+    /// Bounds in milliseconds.
+    Duration {
+        min: i64,
+        max: i64,
+    },
+    /// `{ "/path" = { window = "10s", max = 3 } }`
+    Rules,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Default_ {
+    /// As it would stand in a variable.
+    Is(&'static str),
+    /// What happens without it.
+    Unset(&'static str),
+}
+
+const fn key(path: &'static str, kind: Kind, default: Default_, doc: &'static str) -> Key {
+    Key { path, kind, default, doc }
+}
+
+const YEAR: i64 = 365 * DAY;
+
+pub const SECTIONS: [(&str, &str); 11] = [
+    ("cookies", "The session cookies."),
+    ("session", "How long sessions live."),
+    ("email_password", "Accounts with an e-mail address and a password."),
+    ("accounts", "What users may do to their own accounts."),
+    ("methods", "Ways to carry a session and markers beside it that can be switched off."),
+    ("mail", "Outgoing mail. `dev` needs none: every mail lands in its inbox page."),
+    ("rate_limit", "Requests per client address on the sign-in and sign-up paths."),
+    ("retention", "How long finished things are kept before the sweeper removes them."),
+    ("database", "Connections to the database."),
+    ("operations", "Health checks and metrics."),
+    ("telemetry", "Logs."),
+];
+
+pub const KEYS: &[Key] = &[
+    key(
+        "base_url",
+        BaseUrl,
+        Unset("`dev` uses http://localhost and its port; `serve` refuses to start"),
+        "The public address, without a path: cookies and mailed links belong to it.",
+    ),
+    key("listen", Address, Is("127.0.0.1:8655"), "The address and port the server listens on."),
+    key("app_name", Text, Is("Tollgate"), "Your app's name, as mails and pages show it."),
+    key(
+        "secrets",
+        SecretList,
+        Unset(
+            "the file `secrets` beside the SQLite database, which `dev` and `init` make; without it `serve` refuses to start",
+        ),
+        "At least 32 characters each; the first signs, all verify, so that one can be replaced without signing anybody out.",
+    ),
+    key(
+        "database_url",
+        SecretText,
+        Is("sqlite://tollgate-data/tollgate.db"),
+        "`sqlite://FILE`, seen from this file's folder, or `postgres://USER:PASSWORD@HOST/NAME`.",
+    ),
+    key(
+        "redis_url",
+        SecretText,
+        Unset("counters live in the database"),
+        "`redis://HOST:6379`: where rate limits are counted when several nodes share them.",
+    ),
+    key(
+        "trusted_origins",
+        List,
+        Is(""),
+        "Origins of your apps, such as https://app.example.com or https://*.example.com; they may also call with credentials (CORS).",
+    ),
+    key(
+        "trusted_proxies",
+        List,
+        Is(""),
+        "Networks whose `X-Forwarded-For` counts, such as 10.0.0.0/8: your proxies and your backend.",
+    ),
+    key(
+        "cookies.domain",
+        Text,
+        Unset("cookies belong to the host of base_url alone"),
+        "Parent domain for sessions shared by several subdomains, such as example.com.",
+    ),
+    key(
+        "cookies.secure",
+        Choice(&["auto", "true", "false"]),
+        Is("auto"),
+        "Sets `Secure` and the `__Secure-` prefix; auto follows the scheme of base_url.",
+    ),
+    key(
+        "cookies.same_site",
+        Choice(&["lax", "strict", "none"]),
+        Is("lax"),
+        "`none` is for apps on another site than base_url and needs https.",
+    ),
+    key("cookies.prefix", Text, Is("better-auth"), "Beginning of every cookie's name."),
+    key(
+        "session.strategy",
+        Choice(&["session"]),
+        Is("session"),
+        "Who judges sessions: `session` is an opaque token checked against the database each time.",
+    ),
+    key(
+        "session.expires_in",
+        Duration { min: SECOND, max: YEAR * 10 },
+        Is("7d"),
+        "Life of a session without use.",
+    ),
+    key(
+        "session.update_age",
+        Duration { min: 0, max: YEAR },
+        Is("1d"),
+        "A session in use is extended when its last extension is this old.",
+    ),
+    key(
+        "session.fresh_age",
+        Duration { min: 0, max: YEAR },
+        Is("1d"),
+        "How long after signing in a session may do delicate things without the password; 0s: always.",
+    ),
+    key(
+        "session.defer_refresh",
+        Flag,
+        Is("false"),
+        "Reading a session never writes; the client extends it by a POST.",
+    ),
+    key("email_password.enabled", Flag, Is("true"), "Signing in with e-mail and password."),
+    key("email_password.sign_up", Flag, Is("true"), "New users may register themselves."),
+    key(
+        "email_password.require_verification",
+        Flag,
+        Is("false"),
+        "No session before the address is verified by a mailed link.",
+    ),
+    key("email_password.auto_sign_in", Flag, Is("true"), "Signing up also signs in."),
+    key(
+        "email_password.auto_sign_in_after_verification",
+        Flag,
+        Is("false"),
+        "Following the verification link also signs in.",
+    ),
+    key(
+        "email_password.min_length",
+        Count { min: 6, max: 128 },
+        Is("8"),
+        "Shortest password, in characters.",
+    ),
+    key(
+        "email_password.max_length",
+        Count { min: 16, max: 4096 },
+        Is("128"),
+        "Longest password, in characters.",
+    ),
+    key(
+        "email_password.revoke_sessions_on_reset",
+        Flag,
+        Is("true"),
+        "Resetting the password ends all sessions.",
+    ),
+    key("email_password.refuse_common", Flag, Is("true"), "Refuses the passwords that attackers try first."),
+    key("accounts.change_email", Flag, Is("false"), "Users may change their address."),
+    key("accounts.delete_user", Flag, Is("false"), "Users may delete their account."),
+    key("accounts.delete_needs_mail", Flag, Is("false"), "A deletion has to be confirmed by a mailed link."),
+    key(
+        "methods.bearer",
+        Flag,
+        Is("true"),
+        "Sessions may also be sent as `Authorization: Bearer`, for apps without cookies.",
+    ),
+    key("methods.multi_session", Flag, Is("true"), "Several accounts signed in at once in one browser."),
+    key(
+        "methods.last_login_method",
+        Flag,
+        Is("true"),
+        "A cookie that remembers how the user signed in last.",
+    ),
+    key(
+        "mail.smtp_url",
+        SecretText,
+        Unset("`dev` shows mails in its inbox; `serve` refuses to start when something needs mail"),
+        "`smtps://USER:PASSWORD@HOST:465`, `smtp://HOST:587` (STARTTLS when offered), or `none` to send nothing.",
+    ),
+    key("mail.from", Text, Unset("needed with smtp_url"), "Sender, such as `My app <no-reply@example.com>`."),
+    key(
+        "mail.templates",
+        Text,
+        Unset("the built-in ones"),
+        "Folder whose files replace the built-in mail templates of the same name.",
+    ),
+    key(
+        "rate_limit.enabled",
+        Flag,
+        Unset("on in `serve`, off in `dev`"),
+        "Limits requests per client address; refusals are 429 with `Retry-After`.",
+    ),
+    key(
+        "rate_limit.rules",
+        Rules,
+        Is("{}"),
+        "Replaces the built-in rule of a path; max 0 switches it off: `{ \"/sign-in/email\" = { window = \"10s\", max = 3 } }`.",
+    ),
+    key(
+        "retention.ended_sessions",
+        Duration { min: 0, max: YEAR * 100 },
+        Is("7d"),
+        "Sessions that ended or expired.",
+    ),
+    key(
+        "retention.one_time_values",
+        Duration { min: 0, max: YEAR * 100 },
+        Is("1d"),
+        "Links and codes that expired unused.",
+    ),
+    key(
+        "retention.sent_mails",
+        Duration { min: 0, max: YEAR * 100 },
+        Is("7d"),
+        "Mails that were delivered or given up.",
+    ),
+    key(
+        "database.pool_size",
+        Count { min: 1, max: 1000 },
+        Unset("chosen by the number of cores"),
+        "Connections to PostgreSQL, or reader connections for lists and searches on SQLite.",
+    ),
+    key(
+        "operations.listen",
+        Address,
+        Unset("they answer on the main listener"),
+        "A listener of their own for /healthz, /readyz and /metrics, so that the public one does not show them.",
+    ),
+    key(
+        "telemetry.log",
+        Text,
+        Is("info"),
+        "What is logged: error, warn, info, debug, trace, or per room such as `info,store=debug`.",
+    ),
+    key(
+        "telemetry.format",
+        Choice(&["text", "json"]),
+        Is("text"),
+        "One line of text or one JSON object for each event, on standard error.",
+    ),
+];
+
+impl Key {
+    pub fn find(path: &str) -> Option<&'static Key> {
+        KEYS.iter().find(|key| key.path == path)
+    }
+
+    pub fn is_secret(&self) -> bool {
+        matches!(self.kind, SecretText | SecretList)
+    }
+
+    /// `mail.smtp_url` is `TOLLGATE_MAIL__SMTP_URL`.
+    pub fn variable(&self) -> String {
+        format!("TOLLGATE_{}", self.path.replace('.', "__").to_ascii_uppercase())
+    }
+
+    pub fn section(&self) -> Option<&'static str> {
+        self.path.split_once('.').map(|(section, _)| section)
+    }
+
+    pub fn name(&self) -> &'static str {
+        self.path.rsplit('.').next().unwrap_or(self.path)
+    }
+}
+
+pub fn is_section(name: &str) -> bool {
+    SECTIONS.iter().any(|(section, _)| *section == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_path_is_unique_and_stands_in_a_described_section() {
+        for (index, key) in KEYS.iter().enumerate() {
+            assert!(KEYS[..index].iter().all(|earlier| earlier.path != key.path), "{}", key.path);
+            assert!(key.section().is_none_or(is_section), "{}", key.path);
+            assert!(key.doc.ends_with('.'), "{}", key.path);
+        }
+        for (section, _) in SECTIONS {
+            assert!(KEYS.iter().any(|key| key.section() == Some(section)), "{section}");
+        }
+    }
+}
