@@ -1,0 +1,177 @@
+//! The command line: what can be typed, and which room carries it out.
+
+use crate::commands;
+use crate::config::{Environment, load};
+use crate::terminal::{Outcome, Terminal};
+use clap::{CommandFactory as _, Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Accounts, sessions, credits and billing for your app, in one binary.
+#[derive(Debug, Parser)]
+#[command(name = "tollgate", version, disable_help_subcommand = true)]
+struct Arguments {
+    /// Configuration file [default: tollgate.toml, if it is there]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Answer with one JSON object instead of text
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Write a configuration file with every setting explained
+    Init(commands::init::Options),
+    /// Bring the database to this version's schema (`serve` does it at start)
+    Migrate,
+    /// Check the configuration and everything it needs, and say what to change
+    Doctor,
+    /// Service keys for your backend
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Users, seen from the operator's side
+    #[command(subcommand)]
+    User(UserCommand),
+    /// The secrets that sign sessions and seal the database's key
+    #[command(subcommand)]
+    Secrets(SecretsCommand),
+    /// Copies of an SQLite database
+    #[command(subcommand)]
+    Backup(BackupCommand),
+    /// Print completions for a shell
+    Completions { shell: clap_complete::Shell },
+    /// Print a page of the reference that is written from the code
+    #[command(hide = true)]
+    Reference { page: ReferencePage },
+}
+
+#[derive(Debug, Clone, clap::ValueEnum)]
+enum ReferencePage {
+    Configuration,
+}
+
+#[derive(Debug, Subcommand)]
+enum KeyCommand {
+    /// Make a key and show it once
+    Create {
+        /// What it is for, such as the name of your backend
+        name: String,
+        /// What it may do [default: everything]
+        #[arg(long, value_delimiter = ',', value_name = "SCOPE")]
+        scopes: Option<Vec<String>>,
+    },
+    /// List all keys with their last use
+    List,
+    /// End a key at once
+    Revoke { id: String },
+}
+
+#[derive(Debug, Subcommand)]
+enum UserCommand {
+    /// Make a user with a verified address; without --password-stdin the password is generated and shown once
+    Create(commands::user::CreateOptions),
+    /// Show a user with sessions and accounts
+    Show {
+        /// Address or id
+        user: String,
+    },
+    /// Give a user a role
+    Promote {
+        /// Address or id
+        user: String,
+        #[arg(long, default_value = "admin")]
+        role: String,
+    },
+    /// Ban a user and end all sessions
+    Ban {
+        /// Address or id
+        user: String,
+        #[arg(long, default_value = "")]
+        reason: String,
+        /// How long, such as 7d, or until when, such as 2027-01-01T00:00:00Z [default: for ever]
+        #[arg(long)]
+        until: Option<String>,
+    },
+    /// Delete a user with everything that belongs to them
+    Delete {
+        /// Address or id
+        user: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum SecretsCommand {
+    /// Put a new secret first; the old ones go on verifying
+    Rotate,
+}
+
+#[derive(Debug, Subcommand)]
+enum BackupCommand {
+    /// Copy the database while it is in use, and check the copy
+    Create { file: PathBuf },
+    /// Check a copy and put it in the database's place; the server must be stopped
+    Restore { file: PathBuf },
+}
+
+/// Reads the command line, does what it says, and gives the exit code: 0 done, 1 refused or failed, 2 usage.
+pub fn run() -> ExitCode {
+    let arguments = Arguments::parse();
+    let environment = Environment::of_process();
+    let terminal = Terminal::new(arguments.json, environment.get("NO_COLOR").is_some());
+    let outcome = carry_out(arguments, &environment, &terminal);
+    terminal.finish(outcome)
+}
+
+fn carry_out(arguments: Arguments, environment: &Environment, terminal: &Terminal) -> Outcome {
+    let load = || load(arguments.config.as_deref(), environment);
+    match arguments.command {
+        Command::Init(options) => commands::init::run(arguments.config.as_deref(), &options, terminal),
+        Command::Migrate => commands::migrate::run(load(), terminal),
+        Command::Doctor => commands::doctor::run(load(), terminal),
+        Command::Key(command) => match command {
+            KeyCommand::Create { name, scopes } => {
+                commands::key::create(load(), &name, scopes.as_deref(), terminal)
+            }
+            KeyCommand::List => commands::key::list(load(), terminal),
+            KeyCommand::Revoke { id } => commands::key::revoke(load(), &id, terminal),
+        },
+        Command::User(command) => match command {
+            UserCommand::Create(options) => commands::user::create(load(), &options, terminal),
+            UserCommand::Show { user } => commands::user::show(load(), &user, terminal),
+            UserCommand::Promote { user, role } => commands::user::promote(load(), &user, &role, terminal),
+            UserCommand::Ban { user, reason, until } => {
+                commands::user::ban(load(), &user, &reason, until.as_deref(), terminal)
+            }
+            UserCommand::Delete { user, yes } => commands::user::delete(load(), &user, yes, terminal),
+        },
+        Command::Secrets(SecretsCommand::Rotate) => commands::secrets::rotate(load(), terminal),
+        Command::Backup(BackupCommand::Create { file }) => commands::backup::create(load(), &file, terminal),
+        Command::Backup(BackupCommand::Restore { file }) => {
+            commands::backup::restore(load(), &file, terminal)
+        }
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Arguments::command(), "tollgate", &mut std::io::stdout());
+            Ok(())
+        }
+        Command::Reference { page: ReferencePage::Configuration } => {
+            print!("{}", crate::config::document::reference_page());
+            Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,10 @@
+//! One room for each command. A command loads the configuration, does its work and says what happened and what to do
+//! next.
+
+pub mod backup;
+pub mod doctor;
+pub mod init;
+pub mod key;
+pub mod migrate;
+pub mod secrets;
+pub mod user;

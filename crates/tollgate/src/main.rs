@@ -1,0 +1,3 @@
+fn main() -> std::process::ExitCode {
+    tollgate::command_line::run()
+}
