@@ -1,0 +1,12 @@
+//! Black-box tests: the real binary on both engines, through its doors only. One file per door; `harness/` starts the
+//! server, speaks HTTP, receives its mail and looks into its database.
+//!
+//! They need a PostgreSQL: `cargo xtask test`, or `cargo xtask services cargo test -p tollgate --test blackbox`.
+
+// The tests measure and wait by the real clock and read what `cargo xtask` hands them; the ban is for the product.
+#![allow(clippy::disallowed_methods)]
+
+mod harness;
+
+mod operations;
+mod survival;
