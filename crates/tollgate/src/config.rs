@@ -16,6 +16,7 @@ use crate::data_folder::SECRETS;
 use crate::problem::Problem;
 use kernel::{Secret, TrustedOrigins, TrustedProxies};
 use keys::{Default_, Key};
+use mail::{Sender, Smtp};
 use source::Gathered;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -184,7 +185,18 @@ impl Config {
     pub fn place(&self, path: &str) -> Option<&Place> {
         self.places.iter().find(|(known, _)| *known == path).map(|(_, place)| place)
     }
+
+    /// Whether the secrets were configured, not merely found beside the database.
+    pub fn names_secrets(&self) -> bool {
+        match self.place("secrets") {
+            Some(Place::SecretFile { named_by, .. }) => named_by != BESIDE_DATABASE,
+            place => place.is_some(),
+        }
+    }
 }
+
+/// What names the secrets file that lies beside the database.
+const BESIDE_DATABASE: &str = "database_url";
 
 struct Builder {
     gathered: Gathered,
@@ -378,7 +390,7 @@ impl Builder {
         let path = text.strip_prefix("sqlite://").or_else(|| text.strip_prefix("sqlite:"));
         let good = path.filter(|path| !path.is_empty() && !path.contains('?') && !path.starts_with(':'));
         if let Some(path) = good {
-            return DatabaseUrl::Sqlite(self.from_folder("database_url", path));
+            return DatabaseUrl::Sqlite(self.seen_from_folder("database_url", path));
         }
         let fix = "Write \"sqlite://tollgate-data/tollgate.db\" or \"postgres://user:password@host/name\".";
         self.report("database_url", "This is neither an SQLite file nor a PostgreSQL database.", fix);
@@ -395,7 +407,7 @@ impl Builder {
     }
 
     /// Relative names in the file are seen from the file's folder, those in variables from the current one.
-    fn from_folder(&self, path: &str, name: &str) -> PathBuf {
+    fn seen_from_folder(&self, path: &str, name: &str) -> PathBuf {
         match self.gathered.values.get(path) {
             Some((_, Place::Variable(_))) => PathBuf::from(name),
             _ => self.folder.join(name),
@@ -407,19 +419,21 @@ impl Builder {
             None => Transport::Unset,
             Some(url) if url.expose() == "none" => Transport::Nothing,
             Some(url) => {
-                if !is_smtp_url(url.expose()) {
-                    let fix = "Write \"smtps://user:password@mail.example.com:465\", \"smtp://mail.example.com:587\" or \"none\".";
-                    self.report("mail.smtp_url", "This is not the address of a mail server.", fix);
+                let somebody = Sender::parse("a@example.com").expect("this is a sender, as a test proves");
+                if let Err(error) = Smtp::new(&url, somebody) {
+                    let fix = "Write \"smtps://user:password@mail.example.com:465\" or \"none\".";
+                    self.report("mail.smtp_url", format!("It does not fit: {error}."), fix);
                 }
                 Transport::Smtp(url)
             }
         };
         let from = self.optional_text("mail.from");
-        if from.as_deref().is_some_and(|from| !from.contains('@') || from.chars().any(char::is_control)) {
-            self.report("mail.from", "This is not a sender.", "Write \"My app <no-reply@example.com>\".");
+        if let Some(Err(error)) = from.as_deref().map(Sender::parse) {
+            let what = format!("This is not a sender: {error}.");
+            self.report("mail.from", what, "Write \"My app <no-reply@example.com>\".");
         }
         let templates =
-            self.optional_text("mail.templates").map(|name| self.from_folder("mail.templates", &name));
+            self.optional_text("mail.templates").map(|name| self.seen_from_folder("mail.templates", &name));
         if let Some(folder) = templates.as_deref().filter(|folder| !folder.is_dir()) {
             let what = format!("There is no folder {}.", folder.display());
             self.report(
@@ -471,7 +485,7 @@ impl Builder {
             return;
         }
         let key = Key::find("secrets").expect("the table has it, as a test proves");
-        self.gathered.keep_file(key, Path::new(""), &file, "the folder of database_url");
+        self.gathered.keep_file(key, Path::new(""), &file, BESIDE_DATABASE);
         if let Some((Value::SecretList(secrets), place)) = self.gathered.values.get("secrets") {
             config.secrets = secrets.clone();
             config.places.push(("secrets", place.clone()));
@@ -496,10 +510,6 @@ impl Builder {
             );
         }
     }
-}
-
-fn is_smtp_url(text: &str) -> bool {
-    url::Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "smtp" | "smtps") && url.host().is_some())
 }
 
 #[cfg(test)]

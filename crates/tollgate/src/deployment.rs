@@ -3,7 +3,8 @@
 use crate::config::{Config, DatabaseUrl, Loaded};
 use crate::terminal::Failure;
 use identity::deployment::VaultError;
-use kernel::{Clock as _, Millis, Secrets, SystemClock, Vault, random};
+use kernel::{Clock as _, Millis, Secret, Secrets, SystemClock, Vault, random};
+use mail::{Sender, Smtp};
 use store::{MigrateError, Options, Store, Tx};
 
 pub struct Deployment {
@@ -119,6 +120,14 @@ pub fn store_url(database: &DatabaseUrl) -> String {
 /// PostgreSQL does best with a few connections a core.
 fn pool_size(config: &Config) -> usize {
     config.pool_size.unwrap_or_else(|| (4 * cores()).clamp(8, 64))
+}
+
+/// The mail server of the configuration, which has been judged when it was read.
+pub fn smtp(config: &Config, url: &Secret<String>) -> Result<Smtp, Failure> {
+    let next = "Correct smtp_url and from in [mail].";
+    let from = Sender::parse(config.mail.from.as_deref().unwrap_or_default());
+    let from = from.map_err(|error| Failure::new(format!("mail.from: {error}."), next))?;
+    Smtp::new(url, from).map_err(|error| Failure::new(format!("{error}."), next))
 }
 
 pub fn cores() -> usize {

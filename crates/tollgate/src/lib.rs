@@ -11,6 +11,8 @@ pub mod commands;
 pub mod config;
 pub mod data_folder;
 pub mod deployment;
+pub mod logging;
 pub mod problem;
+pub mod sweeper;
 pub mod terminal;
 pub mod unsafe_settings;

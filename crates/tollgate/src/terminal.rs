@@ -9,6 +9,8 @@ use std::process::ExitCode;
 #[derive(Debug, Clone, Copy)]
 pub struct Terminal {
     pub json: bool,
+    /// `NO_COLOR` is set.
+    pub no_color: bool,
     color: bool,
 }
 
@@ -43,7 +45,7 @@ impl Failure {
 
 impl Terminal {
     pub fn new(json: bool, no_color: bool) -> Terminal {
-        Terminal { json, color: !json && !no_color && std::io::stdout().is_terminal() }
+        Terminal { json, no_color, color: !json && !no_color && std::io::stdout().is_terminal() }
     }
 
     /// A command's result, in the form that was asked for. A reader that went away is no failure.

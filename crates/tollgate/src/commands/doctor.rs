@@ -2,10 +2,11 @@
 
 use crate::config::{Config, DatabaseUrl, Loaded, Place, Transport};
 use crate::data_folder::rights_of_others;
-use crate::deployment::{open_store, secrets_of, single_threaded};
+use crate::deployment::{self, open_store, secrets_of, single_threaded};
 use crate::problem::Problem;
 use crate::terminal::{Failure, Outcome, Terminal};
 use crate::unsafe_settings::unsafe_settings;
+use kernel::Secret;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::time::UNIX_EPOCH;
@@ -234,7 +235,30 @@ fn check_mail(config: &Config, findings: &mut Findings) {
     match &config.mail.transport {
         Transport::Unset => {}
         Transport::Nothing => findings.good.push("no mail is sent (smtp_url = \"none\")".to_owned()),
-        Transport::Smtp(_) => {}
+        Transport::Smtp(url) => check_mail_server(config, url, findings),
+    }
+    if let Err(wrong) = mail::Templates::load(&config.app_name, config.mail.templates.as_deref()) {
+        let problem = |wrong: mail::TemplateProblem| {
+            Problem::new("mail.templates", format!("{wrong}."), "Correct the file or remove it.")
+        };
+        findings.problems.extend(wrong.into_iter().map(problem));
+    }
+}
+
+fn check_mail_server(config: &Config, url: &Secret<String>, findings: &mut Findings) {
+    // What is wrong with the settings themselves was reported when they were read.
+    let (Ok(smtp), Ok(runtime)) = (deployment::smtp(config, url), single_threaded()) else { return };
+    match runtime.block_on(smtp.check()) {
+        Ok(mail::Checked { encrypted, authenticated }) => {
+            let how = if encrypted { "encrypted" } else { "not encrypted" };
+            let login = if authenticated { "login accepted" } else { "no login" };
+            findings.good.push(format!("the mail server answers ({how}, {login})"));
+        }
+        Err(reason) => {
+            let fix = "Check host, port, user and password, and that this machine may reach it.";
+            let what = format!("The mail server does not take mails: {reason}.");
+            findings.problems.push(Problem::new("mail.smtp_url", what, fix));
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use toml::de::{DeTable, DeValue};
 pub struct Environment(Vec<(String, String)>);
 
 impl Environment {
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+    /// The one place that reads the environment.
     pub fn of_process() -> Environment {
         let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
             Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
