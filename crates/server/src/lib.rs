@@ -1,1 +1,17 @@
+//! The doors: HTTP in, a call into the rooms behind, an outcome back out as HTTP. No rule and no SQL lives here.
+//!
+//! - [`edge`] stands before every door: connections, limits, request ids, headers, CORS, log and metrics.
+//! - [`auth`] is the Better Auth door, `/api/auth`.
+//! - [`operations`] answers operators: health, readiness, metrics, the OpenAPI document.
+//! - [`openapi`] is the table of routes that the document is made of.
+//! - [`app`] puts them together.
 
+pub mod app;
+pub mod auth;
+pub mod edge;
+pub mod openapi;
+pub mod operations;
+pub mod settings;
+
+pub use app::App;
+pub use settings::Settings;
