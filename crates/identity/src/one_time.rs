@@ -50,11 +50,19 @@ pub enum Consumed<P> {
 }
 
 const HASH: &str = "one-time value";
+const LINK: &str = "one-time link";
 const LENGTH: usize = 32;
+/// Asked for again within this time, the same verification link is mailed once more, so that either mail works.
+const SAME_LINK: i64 = kernel::time::MINUTE;
 
 const INSERT: &str = "
     INSERT INTO one_time_values (value_hash, purpose, subject, payload, created_at, expires_at)
-    VALUES ($1, $2, $3, $4, $5, $6)";
+    VALUES ($1, $2, $3, $4, $5, $6)
+    ON CONFLICT (value_hash) DO NOTHING";
+const RECENT: &str = "
+    SELECT created_at FROM one_time_values
+    WHERE subject = $1 AND purpose = $2 AND payload = $3 AND used_at IS NULL AND created_at > $4
+    ORDER BY created_at DESC LIMIT 1";
 const CONSUME: &str = "
     UPDATE one_time_values SET used_at = $3
     WHERE value_hash = $1 AND purpose = $2 AND used_at IS NULL AND expires_at > $3
@@ -66,7 +74,8 @@ const SWEEP: &str = "
     DELETE FROM one_time_values
     WHERE value_hash IN (SELECT value_hash FROM one_time_values WHERE expires_at <= $1 LIMIT 500)";
 
-/// Makes a value for a subject; earlier ones of the same purpose stop working.
+/// Makes a value for a subject. Earlier ones of the same purpose stop working, but for verification links: people open
+/// whichever of two mails lies on top, and all these prove is that the mailbox can be read.
 pub fn issue<P: Serialize>(
     tx: &mut Tx<'_>,
     vault: &Vault,
@@ -76,11 +85,23 @@ pub fn issue<P: Serialize>(
     now: Millis,
     rng: &mut impl CryptoRng,
 ) -> Result<String, Error> {
-    supersede(tx, subject, purpose)?;
-    let value = random::alphanumeric(rng, LENGTH);
     let payload = serde_json::to_string(payload).map_err(|error| Error::Fault(error.to_string()))?;
+    let (value, made_at) = match purpose {
+        Purpose::VerifyEmail => {
+            let recent = params![subject, purpose.name(), &payload, now.minus(SAME_LINK)];
+            let made_at = tx.query_opt(RECENT, recent, |row| row.get::<Millis>(0))?.unwrap_or(now);
+            (vault.hash(LINK, &format!("{subject}\0{payload}\0{}", made_at.0)), made_at)
+        }
+        Purpose::ResetPassword | Purpose::DeleteUser => {
+            supersede(tx, subject, purpose)?;
+            (random::alphanumeric(rng, LENGTH), now)
+        }
+    };
     let hash = vault.hash(HASH, &value);
-    tx.execute(INSERT, params![&hash, purpose.name(), subject, &payload, now, now.plus(purpose.lifetime())])?;
+    tx.execute(
+        INSERT,
+        params![&hash, purpose.name(), subject, &payload, made_at, made_at.plus(purpose.lifetime())],
+    )?;
     Ok(value)
 }
 

@@ -62,6 +62,8 @@ pub struct EmailPasswordSettings {
     pub revoke_sessions_on_reset: bool,
     /// Refuses the most common passwords.
     pub refuse_common: bool,
+    /// Where a sign-up with a taken address is answered like any other, its owner gets a mail.
+    pub notify_taken: bool,
 }
 
 #[derive(Debug, Clone)]

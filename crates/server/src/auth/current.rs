@@ -1,0 +1,125 @@
+//! Who is calling: the session that a request presents, looked up in the store every time.
+
+use super::cookies::{self, Keep, Names, Writer};
+use crate::app::App;
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+use identity::{LiveSession, sessions};
+use kernel::signed::{Signer, decode_uri_component};
+use kernel::{Millis, cookie};
+
+/// What a request shows, before anybody asks the store.
+#[derive(Clone, Default)]
+pub struct Presented {
+    /// A token that is validly signed in a cookie, or was sent as a bearer token.
+    pub token: Option<String>,
+    /// The browser asked not to be remembered.
+    pub dont_remember: bool,
+    /// There is a cookie of that name, whatever it holds.
+    pub has_dont_remember: bool,
+}
+
+/// What became of it.
+#[derive(Default)]
+pub struct Resolved {
+    pub session: Option<LiveSession>,
+    /// The session was extended just now: its cookie has to be sent again.
+    pub extended: bool,
+    /// It is old enough to be extended.
+    pub is_due: bool,
+    /// A token was shown that opens nothing: the browser should forget it.
+    pub forget: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refresh {
+    /// Extend a session that is old enough.
+    Yes,
+    /// Change nothing.
+    No,
+}
+
+impl Presented {
+    pub fn read(app: &App, names: &Names, headers: &HeaderMap) -> Presented {
+        let bearer = if app.settings.methods.bearer { bearer(&app.signer, headers) } else { None };
+        let signed = |name: &str| {
+            let value = cookie::first(cookies::lines(headers), name)?;
+            app.signer.open(value).map(|value| value.into_owned())
+        };
+        let token = bearer.or_else(|| signed(&names.session_token));
+        let has_dont_remember = cookie::first(cookies::lines(headers), &names.dont_remember).is_some();
+        Presented {
+            token,
+            dont_remember: has_dont_remember && signed(&names.dont_remember).is_some(),
+            has_dont_remember,
+        }
+    }
+
+    pub fn keep(&self) -> Keep {
+        if self.dont_remember { Keep::Forget } else { Keep::Remember }
+    }
+}
+
+/// `Authorization: Bearer` with a bare token or `token.signature`, raw or percent-encoded. What is not well-formed is
+/// ignored, and the cookie counts.
+fn bearer(signer: &Signer, headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_at_checked(7)?;
+    let token = token.trim();
+    if !scheme.eq_ignore_ascii_case("bearer ") || token.is_empty() {
+        return None;
+    }
+    if token.contains('.') {
+        return signer.open(token).map(|value| value.into_owned());
+    }
+    decode_uri_component(token).map(|token| token.into_owned())
+}
+
+/// Looks the token up. Where nothing has to be written this is one read.
+pub async fn resolve(
+    app: &App,
+    presented: &Presented,
+    refresh: Refresh,
+    now: Millis,
+) -> Result<Resolved, store::Error> {
+    let Some(token) = presented.token.clone() else { return Ok(Resolved::default()) };
+    let vault = app.vault.clone();
+    let found = app.store.read(move |tx| sessions::find(tx, &vault, &token)).await?;
+    let Some(live) = found else { return Ok(Resolved { forget: true, ..Resolved::default() }) };
+    let settings = &app.settings.session;
+    if live.session.expires_at <= now {
+        if refresh == Refresh::Yes {
+            let (vault, token) = (app.vault.clone(), live.token);
+            app.store.write(move |tx| sessions::end(tx, &vault, &token)).await?;
+        }
+        return Ok(Resolved { forget: true, ..Resolved::default() });
+    }
+    let is_due =
+        !presented.dont_remember && live.session.is_due(settings.expires_in, settings.update_age, now);
+    if !is_due || refresh == Refresh::No {
+        return Ok(Resolved { session: Some(live), is_due, ..Resolved::default() });
+    }
+    let lifetime = settings.expires_in;
+    let vault = app.vault.clone();
+    // Of many requests at once one extends; the others read what it wrote. A session that was revoked meanwhile stays so.
+    let extended = app
+        .store
+        .write(move |tx| {
+            sessions::extend(tx, &live.session, lifetime, now)?;
+            sessions::find_live(tx, &vault, &live.token, now)
+        })
+        .await?;
+    Ok(Resolved { extended: extended.is_some(), forget: extended.is_none(), session: extended, is_due })
+}
+
+/// The cookie lines that the outcome calls for.
+pub fn cookie_lines(app: &App, names: &Names, presented: &Presented, resolved: &Resolved) -> Vec<String> {
+    let mut writer = Writer::new(app, names);
+    if resolved.forget {
+        writer.clear_session();
+    }
+    if let (true, Some(live)) = (resolved.extended, &resolved.session) {
+        writer.session(&live.token, presented.keep());
+    }
+    writer.lines
+}

@@ -1,0 +1,168 @@
+//! Errors in the dialect of Better Auth: `{"message","code"?}` with the status as the code's property.
+
+use super::endpoint::Reply;
+use http::StatusCode;
+use http::header::RETRY_AFTER;
+use kernel::Millis;
+
+/// Why a request ends early.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Failure {
+    /// An error of the contract.
+    #[error("{0:?}")]
+    Code(Code),
+    /// An error that has a text but no code.
+    #[error("{1}")]
+    Message(StatusCode, &'static str),
+    #[error("{0}")]
+    Validation(String),
+    #[error("{0} is not allowed to be set")]
+    FieldNotAllowed(&'static str),
+    #[error("content type {given} is not allowed")]
+    ContentType { given: String, allowed: &'static str },
+    /// A status without any body, as the original does for unknown routes.
+    #[error("{0}")]
+    Empty(StatusCode),
+    #[error("too many requests")]
+    TooMany { seconds: i64 },
+    /// Too many wrong passwords for one account.
+    #[error("too many attempts")]
+    Locked { retry_at: Millis, now: Millis },
+    #[error("{0}")]
+    Store(#[from] store::Error),
+    #[error("{0}")]
+    Busy(#[from] identity::hashing::Busy),
+}
+
+macro_rules! codes {
+    ($($name:ident $code:literal $status:ident $message:literal;)*) => {
+        /// The codes that clients know, each with its status and text.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Code { $($name),* }
+
+        impl Code {
+            fn parts(self) -> (&'static str, StatusCode, &'static str) {
+                match self { $(Code::$name => ($code, StatusCode::$status, $message)),* }
+            }
+        }
+    };
+}
+
+codes! {
+    AccountNotFound "ACCOUNT_NOT_FOUND" BAD_REQUEST "Account not found";
+    BannedUser "BANNED_USER" FORBIDDEN "You have been banned from this application. Please contact support if you believe this is an error.";
+    BodyTooLarge "PAYLOAD_TOO_LARGE" PAYLOAD_TOO_LARGE "The request body is too large";
+    BodyTooSlow "REQUEST_TIMEOUT" REQUEST_TIMEOUT "The request body did not arrive in time";
+    ChangeEmailDisabled "CHANGE_EMAIL_DISABLED" BAD_REQUEST "Change email is disabled";
+    CredentialAccountNotFound "CREDENTIAL_ACCOUNT_NOT_FOUND" BAD_REQUEST "Credential account not found";
+    CrossSiteLogin "CROSS_SITE_NAVIGATION_LOGIN_BLOCKED" FORBIDDEN "Cross-site navigation login blocked. This request appears to be a CSRF attack.";
+    EmailAlreadyVerified "EMAIL_ALREADY_VERIFIED" BAD_REQUEST "Email is already verified";
+    EmailCanNotBeUpdated "EMAIL_CAN_NOT_BE_UPDATED" BAD_REQUEST "Email can not be updated";
+    EmailMismatch "EMAIL_MISMATCH" BAD_REQUEST "Email mismatch";
+    EmailNotVerified "EMAIL_NOT_VERIFIED" FORBIDDEN "Email not verified";
+    FailedToGetUserInfo "FAILED_TO_GET_USER_INFO" NOT_FOUND "Failed to get user info";
+    FailedToUnlinkLastAccount "FAILED_TO_UNLINK_LAST_ACCOUNT" BAD_REQUEST "You can't unlink your last account";
+    InvalidCallbackUrl "INVALID_CALLBACK_URL" FORBIDDEN "Invalid callbackURL";
+    InvalidEmail "INVALID_EMAIL" BAD_REQUEST "Invalid email";
+    InvalidEmailOrPassword "INVALID_EMAIL_OR_PASSWORD" UNAUTHORIZED "Invalid email or password";
+    InvalidErrorCallbackUrl "INVALID_ERROR_CALLBACK_URL" FORBIDDEN "Invalid errorCallbackURL";
+    InvalidJson "BAD_REQUEST" BAD_REQUEST "Invalid JSON in request body";
+    InvalidNewUserCallbackUrl "INVALID_NEW_USER_CALLBACK_URL" FORBIDDEN "Invalid newUserCallbackURL";
+    InvalidOrigin "INVALID_ORIGIN" FORBIDDEN "Invalid origin";
+    InvalidPassword "INVALID_PASSWORD" BAD_REQUEST "Invalid password";
+    InvalidRedirectUrl "INVALID_REDIRECT_URL" FORBIDDEN "Invalid redirectURL";
+    InvalidSessionToken "INVALID_SESSION_TOKEN" UNAUTHORIZED "Invalid session token";
+    InvalidToken "INVALID_TOKEN" BAD_REQUEST "Invalid token";
+    UnknownLink "INVALID_TOKEN" NOT_FOUND "Invalid token";
+    DeferRequired "METHOD_NOT_ALLOWED_DEFER_SESSION_REQUIRED" METHOD_NOT_ALLOWED "POST method requires deferSessionRefresh to be enabled in session config";
+    MissingOrNullOrigin "MISSING_OR_NULL_ORIGIN" FORBIDDEN "Missing or null Origin";
+    NotFound "NOT_FOUND" NOT_FOUND "Not found";
+    PasswordCompromised "PASSWORD_COMPROMISED" BAD_REQUEST "This password is one of the first that guessers try. Please choose another one.";
+    PasswordTooLong "PASSWORD_TOO_LONG" BAD_REQUEST "Password too long";
+    PasswordTooShort "PASSWORD_TOO_SHORT" BAD_REQUEST "Password too short";
+    SessionExpired "SESSION_EXPIRED" BAD_REQUEST "Session expired. Re-authenticate to perform this action.";
+    SessionNotFresh "SESSION_NOT_FRESH" FORBIDDEN "Session is not fresh";
+    SignInDisabled "EMAIL_PASSWORD_DISABLED" BAD_REQUEST "Email and password is not enabled";
+    SignUpDisabled "EMAIL_PASSWORD_SIGN_UP_DISABLED" BAD_REQUEST "Email and password sign up is not enabled";
+    Unauthorized "UNAUTHORIZED" UNAUTHORIZED "Unauthorized";
+    UserExists "USER_ALREADY_EXISTS_USE_ANOTHER_EMAIL" UNPROCESSABLE_ENTITY "User already exists. Use another email.";
+    UserNotFound "USER_NOT_FOUND" BAD_REQUEST "User not found";
+}
+
+/// How long a caller should stay away when the database or the hashing pool cannot answer.
+const UNAVAILABLE_SECONDS: i64 = 1;
+
+impl From<Code> for Failure {
+    fn from(code: Code) -> Self {
+        Failure::Code(code)
+    }
+}
+
+impl Failure {
+    pub fn into_reply(self) -> Reply {
+        match self {
+            Failure::Code(code) => {
+                let (code, status, message) = code.parts();
+                error(status, message, Some(code))
+            }
+            Failure::Message(status, message) => error(status, message, None),
+            Failure::Validation(message) => {
+                error(StatusCode::BAD_REQUEST, &message, Some("VALIDATION_ERROR"))
+            }
+            Failure::FieldNotAllowed(_) => {
+                error(StatusCode::BAD_REQUEST, &self.to_string(), Some("FIELD_NOT_ALLOWED"))
+            }
+            Failure::ContentType { given, allowed } => {
+                let message = format!("Content-Type \"{given}\" is not allowed. Allowed types: {allowed}");
+                error(StatusCode::UNSUPPORTED_MEDIA_TYPE, &message, Some("UNSUPPORTED_MEDIA_TYPE"))
+            }
+            Failure::Empty(status) => Reply::empty(status),
+            // The original's answer to the letter: its clients read `X-Retry-After`.
+            Failure::TooMany { seconds } => {
+                error(StatusCode::TOO_MANY_REQUESTS, "Too many requests. Please try again later.", None)
+                    .header_text("x-retry-after", &seconds.to_string())
+            }
+            Failure::Locked { retry_at, now } => {
+                let seconds = ((retry_at.0 - now.0 + 999) / 1_000).max(1).to_string();
+                error(
+                    StatusCode::TOO_MANY_REQUESTS,
+                    "Too many wrong passwords for this account. Wait, or reset the password by mail.",
+                    Some("TOO_MANY_ATTEMPTS"),
+                )
+                .header_text("x-retry-after", &seconds)
+                .header_text(RETRY_AFTER.as_str(), &seconds)
+            }
+            Failure::Store(error) if error.is_unavailable() => {
+                tracing::warn!(%error, "the store is not available");
+                unavailable()
+            }
+            Failure::Store(cause) => {
+                tracing::error!(error = %cause, "a statement failed");
+                error(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "Something went wrong on our side",
+                    Some("INTERNAL_SERVER_ERROR"),
+                )
+            }
+            Failure::Busy(_) => unavailable(),
+        }
+    }
+}
+
+fn unavailable() -> Reply {
+    error(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "The service is busy. Please try again in a moment.",
+        Some("SERVICE_UNAVAILABLE"),
+    )
+    .header_text(RETRY_AFTER.as_str(), &UNAVAILABLE_SECONDS.to_string())
+}
+
+fn error(status: StatusCode, message: &str, code: Option<&str>) -> Reply {
+    let mut body = serde_json::Map::new();
+    body.insert("message".into(), message.into());
+    if let Some(code) = code {
+        body.insert("code".into(), code.into());
+    }
+    Reply::json(&serde_json::Value::Object(body)).status(status)
+}

@@ -1,0 +1,194 @@
+//! Reading an endpoint's input: members of the body and parameters of the query, checked as the original's schemas
+//! check them, with their wording.
+
+use super::error::Failure;
+use serde_json::{Map, Value};
+
+/// The input of one request, and the problems found while reading it.
+pub struct Fields {
+    body: Option<Value>,
+    query: Vec<(String, String)>,
+    path: Vec<String>,
+    issues: Vec<String>,
+    failure: Option<Failure>,
+    asked: Vec<Asked>,
+}
+
+/// A member or parameter that an endpoint looked for: the documentation is made of these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asked {
+    pub name: &'static str,
+    pub in_query: bool,
+    pub flag: bool,
+    pub required: bool,
+}
+
+/// What a member may be besides a value.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Nullable {
+    Absent,
+    Null,
+    Text(String),
+}
+
+impl Fields {
+    pub fn new(body: Option<Value>, query: Vec<(String, String)>, path: Vec<String>) -> Fields {
+        Fields { body, query, path, issues: Vec::new(), failure: None, asked: Vec::new() }
+    }
+
+    /// The first failure of its own kind, or all problems in one.
+    pub fn finish(self) -> Result<(), Failure> {
+        match self.failure {
+            Some(failure) if self.issues.is_empty() => Err(failure),
+            _ if self.issues.is_empty() => Ok(()),
+            _ => Err(Failure::Validation(self.issues.join("; "))),
+        }
+    }
+
+    /// What the endpoint looked for.
+    pub fn into_asked(self) -> Vec<Asked> {
+        self.asked
+    }
+
+    fn ask(&mut self, name: &'static str, required: bool, flag: bool) {
+        self.asked.push(Asked { name, in_query: false, flag, required });
+    }
+
+    fn object(&self) -> Option<&Map<String, Value>> {
+        self.body.as_ref()?.as_object()
+    }
+
+    fn member(&self, name: &str) -> Option<&Value> {
+        self.object()?.get(name)
+    }
+
+    /// The body must be an object; without this call a body may be absent altogether.
+    pub fn need_object(&mut self) {
+        if self.object().is_none() {
+            let found = self.body.as_ref().map_or("undefined", kind);
+            self.issues.push(format!("[body] Invalid input: expected object, received {found}"));
+        }
+    }
+
+    /// A body that is there must be an object.
+    pub fn maybe_object(&mut self) {
+        if self.body.is_some() {
+            self.need_object();
+        }
+    }
+
+    fn expected(&mut self, name: &str, wanted: &str, found: &str) {
+        // One problem is enough when there is no object to look into.
+        if self.object().is_some() {
+            self.issues.push(format!("[body.{name}] Invalid input: expected {wanted}, received {found}"));
+        }
+    }
+
+    pub fn text(&mut self, name: &'static str) -> String {
+        self.ask(name, true, false);
+        self.read_text(name)
+    }
+
+    fn read_text(&mut self, name: &str) -> String {
+        match self.member(name) {
+            Some(Value::String(text)) => text.clone(),
+            other => {
+                let found = other.map_or("undefined", kind);
+                self.expected(name, "string", found);
+                String::new()
+            }
+        }
+    }
+
+    pub fn maybe_text(&mut self, name: &'static str) -> Option<String> {
+        self.ask(name, false, false);
+        self.member(name).is_some().then(|| self.read_text(name))
+    }
+
+    /// A string that must look like an address; the problem is a validation problem here.
+    pub fn email(&mut self, name: &'static str) -> String {
+        let text = self.text(name);
+        let is_text = matches!(self.member(name), Some(Value::String(_)));
+        if is_text && identity::EmailAddress::parse(&text).is_none() {
+            self.issues.push(format!("[body.{name}] Invalid email address"));
+        }
+        text
+    }
+
+    pub fn maybe_flag(&mut self, name: &'static str) -> Option<bool> {
+        self.ask(name, false, true);
+        match self.member(name) {
+            None => None,
+            Some(Value::Bool(flag)) => Some(*flag),
+            Some(other) => {
+                let found = kind(other);
+                self.expected(name, "boolean", found);
+                None
+            }
+        }
+    }
+
+    pub fn nullable_text(&mut self, name: &'static str) -> Nullable {
+        self.ask(name, false, false);
+        match self.member(name) {
+            None => Nullable::Absent,
+            Some(Value::Null) => Nullable::Null,
+            Some(_) => Nullable::Text(self.read_text(name)),
+        }
+    }
+
+    pub fn has(&self, name: &str) -> bool {
+        self.member(name).is_some()
+    }
+
+    /// Members that only the server sets: naming one is refused, not ignored.
+    pub fn refuse(&mut self, names: &[&'static str]) {
+        let refused = names.iter().find(|name| self.has(name));
+        if let (Some(name), None) = (refused, &self.failure) {
+            self.failure = Some(Failure::FieldNotAllowed(name));
+        }
+    }
+
+    pub fn query(&mut self, name: &'static str) -> String {
+        self.asked.push(Asked { name, in_query: true, flag: false, required: true });
+        self.read_query(name).unwrap_or_else(|| {
+            self.issues.push(format!("[query.{name}] Invalid input: expected string, received undefined"));
+            String::new()
+        })
+    }
+
+    pub fn maybe_query(&mut self, name: &'static str) -> Option<String> {
+        self.asked.push(Asked { name, in_query: true, flag: false, required: false });
+        self.read_query(name)
+    }
+
+    fn read_query(&mut self, name: &str) -> Option<String> {
+        let mut values = self.query.iter().filter(|(key, _)| key == name).map(|(_, value)| value.clone());
+        let (first, second) = (values.next(), values.next());
+        if second.is_some() {
+            self.issues.push(format!("[query.{name}] Invalid input: expected string, received array"));
+        }
+        first
+    }
+
+    /// Any text is true, even `false`; only the empty one is not. Clients rely on it.
+    pub fn query_flag(&mut self, name: &'static str) -> bool {
+        self.maybe_query(name).is_some_and(|text| !text.is_empty())
+    }
+
+    /// The text of a braced segment of the path, counted from 0.
+    pub fn segment(&self, index: usize) -> String {
+        self.path.get(index).cloned().unwrap_or_default()
+    }
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}

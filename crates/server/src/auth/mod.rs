@@ -1,0 +1,96 @@
+//! The Better Auth door: `/api/auth/*` as the official client speaks it.
+//!
+//! An endpoint is a type that implements [`Endpoint`]: what it is called, what it needs, how it reads its input, and
+//! what it does. [`pipeline`] runs every request through the same steps in the contract's order, so no endpoint can
+//! forget a check or change its place. docs/reference/better-auth.md says where we differ from the original on purpose.
+
+mod accounts;
+mod body;
+mod callback;
+mod cookies;
+mod current;
+mod delete_user;
+mod email_change;
+mod endpoint;
+mod error;
+mod fields;
+mod get_session;
+mod json;
+mod misc;
+mod multi_session;
+mod origin_guard;
+mod password;
+mod pipeline;
+mod rates;
+mod reset_password;
+mod sessions;
+mod sign_in;
+mod sign_out;
+mod sign_up;
+mod update_user;
+mod verify_email;
+
+use crate::app::App;
+use crate::openapi::RouteDoc;
+use axum::Router;
+use endpoint::{Endpoint, Spec};
+use std::sync::Arc;
+
+/// Mounts every endpoint once, and tells what was mounted: the documentation and the authorization matrix read the
+/// same list.
+macro_rules! endpoints {
+    ($($kind:ty),* $(,)?) => {
+        /// What is offered at this door.
+        pub const ROUTES: &[Spec] = &[$(<$kind as Endpoint>::SPEC),*];
+
+        /// The same for the OpenAPI document, with what each endpoint reads.
+        pub fn route_docs() -> Vec<RouteDoc> {
+            vec![$(endpoint::document::<$kind>()),*]
+        }
+
+        fn mount(app: &Arc<App>) -> Router {
+            let routes = pipeline::Routes::new(app.clone());
+            $(let routes = routes.with::<$kind>();)*
+            routes.into_router()
+        }
+    };
+}
+
+endpoints![
+    get_session::GetSession,
+    get_session::PostSession,
+    get_session::SessionAlias,
+    sign_up::SignUpEmail,
+    sign_in::SignInEmail,
+    sign_out::SignOut,
+    sessions::ListSessions,
+    sessions::RevokeSession,
+    sessions::RevokeSessions,
+    sessions::RevokeOtherSessions,
+    sessions::UpdateSession,
+    update_user::UpdateUser,
+    email_change::ChangeEmail,
+    password::ChangePassword,
+    password::VerifyPassword,
+    reset_password::RequestPasswordReset,
+    reset_password::FollowResetLink,
+    reset_password::ResetPassword,
+    verify_email::SendVerificationEmail,
+    verify_email::VerifyEmail,
+    delete_user::DeleteUser,
+    delete_user::DeleteUserCallback,
+    accounts::ListAccounts,
+    accounts::UnlinkAccount,
+    multi_session::ListDeviceSessions,
+    multi_session::SetActive,
+    multi_session::Revoke,
+    misc::Alive,
+    misc::ErrorPage,
+];
+
+/// The door, to be mounted at the root: its routes carry their whole paths.
+pub fn router(app: &Arc<App>) -> Router {
+    mount(app)
+}
+
+pub use endpoint::{Access, BodyKind, Method, Spec as RouteSpec};

@@ -1,0 +1,143 @@
+//! One's own password: change it, prove it.
+
+use super::endpoint::{Access, Call, Endpoint, Grant, Outcome, Reply, Spec};
+use super::error::{Code, Failure};
+use super::fields::Fields;
+use super::json::UserBody;
+use super::sign_up::new_session;
+use crate::settings::EmailPasswordSettings;
+use identity::attempts::{self, Begun};
+use identity::passwords::{Policy, Weakness};
+use identity::{LiveSession, accounts, sessions};
+use kernel::{Secret, random};
+use serde::Serialize;
+
+pub struct ChangePassword;
+pub struct VerifyPassword;
+
+pub struct Change {
+    current: Secret<String>,
+    new: Secret<String>,
+    revoke_others: bool,
+}
+
+#[derive(Serialize)]
+struct Changed<'a> {
+    token: Option<&'a str>,
+    user: UserBody<'a>,
+}
+
+/// Refuses passwords that are too short, too long, or the first that guessers try.
+pub fn judge(settings: &EmailPasswordSettings, password: &str) -> Result<(), Failure> {
+    let policy = Policy {
+        min_length: settings.min_length,
+        max_length: settings.max_length,
+        refuse_common: settings.refuse_common,
+    };
+    policy.judge(password).map_err(|weakness| match weakness {
+        Weakness::TooShort => Code::PasswordTooShort.into(),
+        Weakness::TooLong => Code::PasswordTooLong.into(),
+        Weakness::Common => Code::PasswordCompromised.into(),
+    })
+}
+
+/// Checks the signed-in user's password and gives its stored hash. Guessing here is counted with guessing at the
+/// sign-in, so that a stolen session is no way around that count.
+pub async fn prove(call: &Call, password: Secret<String>, wrong: Code) -> Result<String, Failure> {
+    let user = &call.signed_in()?.user;
+    let (app, id, email, now) = (call.app.clone(), user.id.clone(), user.email.clone(), call.now);
+    let (begun, hash) = call
+        .app
+        .store
+        .write(move |tx| {
+            let hash = accounts::password_hash(tx, &id)?;
+            Ok::<_, store::Error>((attempts::begin(tx, &app.vault, &email, now)?, hash))
+        })
+        .await?;
+    if let Begun::Refused { retry_at } = begun {
+        return Err(Failure::Locked { retry_at, now });
+    }
+    let hash = hash.ok_or(Code::CredentialAccountNotFound)?;
+    if !call.app.hasher.check(password, Some(hash.clone())).await?.matches {
+        return Err(wrong.into());
+    }
+    let (vault, email) = (call.app.vault.clone(), user.email.clone());
+    call.app.store.write(move |tx| attempts::succeed(tx, &vault, &email)).await?;
+    Ok(hash)
+}
+
+impl Endpoint for ChangePassword {
+    type Input = Change;
+    const SPEC: Spec = Spec::post("/change-password", Access::SignedIn, "Changes one's own password");
+
+    fn read(fields: &mut Fields) -> Change {
+        fields.need_object();
+        Change {
+            new: Secret::new(fields.text("newPassword")),
+            current: Secret::new(fields.text("currentPassword")),
+            revoke_others: fields.maybe_flag("revokeOtherSessions").unwrap_or(false),
+        }
+    }
+
+    async fn run(call: Call, input: Change) -> Outcome {
+        judge(&call.app.settings.email_password, input.new.expose())?;
+        let old = prove(&call, input.current, Code::InvalidPassword).await?;
+        let new = call.app.hasher.hash(input.new).await?;
+        let live = call.signed_in()?.clone();
+        let session = new_session(&call, None);
+        let (app, now, user, revoke) = (call.app.clone(), call.now, live.user.clone(), input.revoke_others);
+        // Links to choose a new password die with the old one.
+        let changed: Option<Option<LiveSession>> = call
+            .app
+            .store
+            .write(move |tx| {
+                if !accounts::replace_password(tx, &user.id, &old, &new, now)? {
+                    return Ok::<_, store::Error>(None);
+                }
+                identity::one_time::supersede(
+                    tx,
+                    user.id.as_str(),
+                    identity::one_time::Purpose::ResetPassword,
+                )?;
+                if !revoke {
+                    return Ok(Some(None));
+                }
+                sessions::revoke_all(tx, &user.id)?;
+                Ok(Some(Some(sessions::create(
+                    tx,
+                    &app.vault,
+                    user.clone(),
+                    &session,
+                    now,
+                    &mut random::secure(),
+                )?)))
+            })
+            .await?;
+        // Somebody else changed it between the check and now: the password that was proven is no longer the one.
+        let renewed = changed.ok_or(Code::InvalidPassword)?;
+        let reply = Reply::json(&Changed {
+            token: renewed.as_ref().map(|live| live.token.as_str()),
+            user: (&live.user).into(),
+        });
+        Ok(match &renewed {
+            Some(live) => reply.grant(Grant::renew(live)),
+            None => reply,
+        })
+    }
+}
+
+impl Endpoint for VerifyPassword {
+    type Input = Secret<String>;
+    const SPEC: Spec =
+        Spec::post("/verify-password", Access::SignedIn, "Tells whether a password is one's own");
+
+    fn read(fields: &mut Fields) -> Secret<String> {
+        fields.need_object();
+        Secret::new(fields.text("password"))
+    }
+
+    async fn run(call: Call, password: Secret<String>) -> Outcome {
+        prove(&call, password, Code::InvalidPassword).await?;
+        Ok(Reply::json(&serde_json::json!({ "status": true })))
+    }
+}

@@ -1,0 +1,176 @@
+//! A forgotten password: the mail, its link, and the new password.
+
+use super::callback;
+use super::endpoint::{Access, Call, Endpoint, Outcome, Reply, Spec};
+use super::error::{Code, Failure};
+use super::fields::Fields;
+use super::password::judge;
+use crate::app::promise_mail;
+use http::StatusCode;
+use identity::one_time::{self, Consumed, Purpose};
+use identity::{accounts, attempts, sessions, users};
+use kernel::signed::encode_uri_component;
+use kernel::{Secret, UserId, random};
+use mail::{Link, Message};
+use serde_json::json;
+
+pub struct RequestPasswordReset;
+pub struct FollowResetLink;
+pub struct ResetPassword;
+
+pub struct Request {
+    email: String,
+    redirect_to: Option<String>,
+}
+
+impl Endpoint for RequestPasswordReset {
+    type Input = Request;
+    const SPEC: Spec =
+        Spec::post("/request-password-reset", Access::Anyone, "Mails a link to choose a new password");
+
+    fn read(fields: &mut Fields) -> Request {
+        fields.need_object();
+        Request {
+            email: fields.email("email"),
+            redirect_to: fields.maybe_text("redirectTo").filter(|text| !text.is_empty()),
+        }
+    }
+
+    /// The same answer for everybody. The work for an unknown address is one look-up less than for a known one, and the
+    /// mail leaves from a queue.
+    async fn run(call: Call, input: Request) -> Outcome {
+        if !call.app.settings.email_password.enabled {
+            return Err(Failure::Message(StatusCode::BAD_REQUEST, "Reset password isn't enabled"));
+        }
+        let (app, now, email) = (call.app.clone(), call.now, input.email.to_ascii_lowercase());
+        let target = input.redirect_to.as_deref().map(encode_uri_component).unwrap_or_default();
+        call.app
+            .store
+            .write(move |tx| {
+                // A write for unknown addresses too, so that the answer takes as long.
+                let Some(user) = users::by_email(tx, &email)? else {
+                    return one_time::supersede(tx, &email, Purpose::ResetPassword);
+                };
+                let token = one_time::issue(
+                    tx,
+                    &app.vault,
+                    Purpose::ResetPassword,
+                    user.id.as_str(),
+                    &json!({}),
+                    now,
+                    &mut random::secure(),
+                )?;
+                let url = app.auth_url(&format!("/reset-password/{token}?callbackURL={target}"));
+                let url = Link::parse(&url).map_err(|error| store::Error::Fault(error.to_string()))?;
+                promise_mail(tx, &app, &user.email, &user.name, &Message::ResetPassword { url }, now)
+            })
+            .await?;
+        call.app.outbox.wake();
+        Ok(Reply::json(&json!({
+            "status": true,
+            "message": "If this email exists in our system, check your email for the reset link"
+        })))
+    }
+}
+
+pub struct Follow {
+    token: String,
+    callback: String,
+}
+
+impl Endpoint for FollowResetLink {
+    type Input = Follow;
+    const SPEC: Spec = Spec::get(
+        "/reset-password/{token}",
+        Access::Anyone,
+        "The mailed link: leads to the page for the new password",
+    )
+    .link();
+
+    fn read(fields: &mut Fields) -> Follow {
+        Follow { token: fields.segment(0), callback: fields.query("callbackURL") }
+    }
+
+    async fn run(call: Call, input: Follow) -> Outcome {
+        if input.callback.is_empty() {
+            return Ok(Reply::redirect(&format!("{}?error=INVALID_TOKEN", call.app.auth_url("/error"))));
+        }
+        let target = callback::target(&call.app.settings.trusted_origins, &input.callback)?;
+        let (vault, token, now) = (call.app.vault.clone(), input.token.clone(), call.now);
+        let good = call
+            .app
+            .store
+            .read(move |tx| one_time::is_good(tx, &vault, Purpose::ResetPassword, &token, now))
+            .await?;
+        let (name, value) = if good { ("token", input.token.as_str()) } else { ("error", "INVALID_TOKEN") };
+        Ok(Reply::redirect(&target.absolute_with(name, value)))
+    }
+}
+
+pub struct Reset {
+    new: Secret<String>,
+    token: Option<String>,
+}
+
+/// How a reset ended.
+enum Ended {
+    Done,
+    BadToken,
+    NoUser,
+}
+
+impl Endpoint for ResetPassword {
+    type Input = Reset;
+    const SPEC: Spec =
+        Spec::post("/reset-password", Access::Anyone, "Sets a new password with the token of a mailed link");
+
+    fn read(fields: &mut Fields) -> Reset {
+        fields.need_object();
+        let new = Secret::new(fields.text("newPassword"));
+        let in_query = fields.maybe_query("token");
+        let token = fields.maybe_text("token").filter(|token| !token.is_empty()).or(in_query);
+        Reset { new, token: token.filter(|token| !token.is_empty()) }
+    }
+
+    async fn run(call: Call, input: Reset) -> Outcome {
+        let token = input.token.ok_or(Code::InvalidToken)?;
+        judge(&call.app.settings.email_password, input.new.expose())?;
+        let (vault, now) = (call.app.vault.clone(), call.now);
+        let look = token.clone();
+        // Looked at first, so that guessed tokens cost no hashing.
+        if !call
+            .app
+            .store
+            .read(move |tx| one_time::is_good(tx, &vault, Purpose::ResetPassword, &look, now))
+            .await?
+        {
+            return Err(Code::InvalidToken.into());
+        }
+        let hash = call.app.hasher.hash(input.new).await?;
+        let app = call.app.clone();
+        let ended = call
+            .app
+            .store
+            .write(move |tx| {
+                let used: Consumed<serde_json::Value> =
+                    one_time::consume(tx, &app.vault, Purpose::ResetPassword, &token, now)?;
+                let Consumed::Now(found) = used else { return Ok(Ended::BadToken) };
+                let Some(user) = users::by_id(tx, &UserId::from_text(found.subject))? else {
+                    return Ok(Ended::NoUser);
+                };
+                accounts::set_password(tx, &user.id, &hash, now, &mut random::secure())?;
+                if app.settings.email_password.revoke_sessions_on_reset {
+                    sessions::revoke_all(tx, &user.id)?;
+                }
+                // The owner comes back in by mail, however often somebody else guessed.
+                attempts::succeed(tx, &app.vault, &user.email)?;
+                Ok::<_, store::Error>(Ended::Done)
+            })
+            .await?;
+        match ended {
+            Ended::Done => Ok(Reply::json(&json!({ "status": true }))),
+            Ended::BadToken => Err(Code::InvalidToken.into()),
+            Ended::NoUser => Err(Code::UserNotFound.into()),
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! `/sign-up/email`: a new user with a password.
+
+use super::cookies::Keep;
+use super::endpoint::{Access, Call, Endpoint, Grant, Outcome, Reply, Spec};
+use super::error::{Code, Failure};
+use super::fields::Fields;
+use super::json::UserBody;
+use super::{password, verify_email};
+use crate::app::{App, promise_mail};
+use identity::users::{self, Created, NewUser};
+use identity::{EmailAddress, LiveSession, User, accounts, sessions};
+use kernel::time::DAY;
+use kernel::{Millis, Secret, random};
+use mail::{Link, Message};
+use serde::Serialize;
+use sessions::NewSession;
+use std::sync::Arc;
+
+/// What only the server sets about a user.
+pub const SERVER_FIELDS: [&str; 6] =
+    ["role", "banned", "banReason", "banExpires", "twoFactorEnabled", "isAnonymous"];
+
+/// A session that is not to be remembered lives a day, and is never extended.
+const SHORT_LIFE: i64 = DAY;
+
+pub struct SignUpEmail;
+
+pub struct Input {
+    name: String,
+    email: String,
+    password: Secret<String>,
+    image: Option<String>,
+    callback: Option<String>,
+    remember: Option<bool>,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    token: Option<&'a str>,
+    user: UserBody<'a>,
+}
+
+/// How the transaction went.
+enum Made {
+    SignedIn(LiveSession),
+    /// No session yet: the address has to be proven first, or people sign in themselves.
+    Waiting(User),
+    Taken,
+}
+
+impl Endpoint for SignUpEmail {
+    type Input = Input;
+    const SPEC: Spec =
+        Spec::post("/sign-up/email", Access::Anyone, "Makes an account with an address and a password")
+            .signing_in();
+
+    fn read(fields: &mut Fields) -> Input {
+        fields.need_object();
+        fields.refuse(&SERVER_FIELDS);
+        Input {
+            name: fields.text("name"),
+            email: fields.email("email"),
+            password: Secret::new(fields.text("password")),
+            image: fields.maybe_text("image"),
+            callback: fields.maybe_text("callbackURL"),
+            remember: fields.maybe_flag("rememberMe"),
+        }
+    }
+
+    async fn run(call: Call, input: Input) -> Outcome {
+        let settings = &call.app.settings.email_password;
+        if !settings.enabled || !settings.sign_up {
+            return Err(Code::SignUpDisabled.into());
+        }
+        password::judge(settings, input.password.expose())?;
+        let email = EmailAddress::parse(&input.email).ok_or(Code::InvalidEmail)?;
+        // Hashed before the address is looked at, so that a taken one costs the same.
+        let hash = call.app.hasher.hash(input.password.clone()).await?;
+        let new = NewUser {
+            name: input.name,
+            email,
+            email_verified: false,
+            image: input.image,
+            role: "user".into(),
+        };
+        let session = new_session(&call, input.remember);
+        let (app, now, callback) = (call.app.clone(), call.now, input.callback);
+        let order = new.clone();
+        let made = call
+            .app
+            .store
+            .write(move |tx| make(tx, &app, &order, &hash, &session, callback.as_deref(), now))
+            .await?;
+        call.app.outbox.wake();
+        answer(&call, made, &new, input.remember)
+    }
+}
+
+fn make(
+    tx: &mut store::Tx<'_>,
+    app: &Arc<App>,
+    new: &NewUser,
+    hash: &str,
+    session: &NewSession,
+    callback: Option<&str>,
+    now: Millis,
+) -> Result<Made, store::Error> {
+    let (settings, rng) = (&app.settings.email_password, &mut random::secure());
+    let user = match users::create(tx, new, now, rng)? {
+        Created::User(user) => user,
+        Created::EmailTaken => {
+            if tells_nothing(app) && settings.notify_taken {
+                tell_owner(tx, app, new.email.as_str(), now)?;
+            }
+            return Ok(Made::Taken);
+        }
+    };
+    accounts::set_password(tx, &user.id, hash, now, rng)?;
+    if settings.require_verification {
+        verify_email::send_link(tx, app, &user, callback, now)?;
+    }
+    if settings.require_verification || !settings.auto_sign_in {
+        return Ok(Made::Waiting(user));
+    }
+    Ok(Made::SignedIn(sessions::create(tx, &app.vault, user, session, now, rng)?))
+}
+
+/// Where a sign-up does not sign in, a taken address gets the answer of a free one.
+fn tells_nothing(app: &App) -> bool {
+    let settings = &app.settings.email_password;
+    settings.require_verification || !settings.auto_sign_in
+}
+
+/// The owner learns that somebody tried; whoever tried learns nothing.
+fn tell_owner(tx: &mut store::Tx<'_>, app: &App, email: &str, now: Millis) -> Result<(), store::Error> {
+    let Some(owner) = users::by_email(tx, email)? else { return Ok(()) };
+    let Ok(url) = Link::parse(&format!("{}/sign-in", app.settings.base_url)) else { return Ok(()) };
+    promise_mail(tx, app, &owner.email, &owner.name, &Message::AddressTaken { url }, now)
+}
+
+fn answer(call: &Call, made: Made, new: &NewUser, remember: Option<bool>) -> Outcome {
+    match made {
+        Made::SignedIn(live) => {
+            let reply = Reply::json(&Body { token: Some(&live.token), user: (&live.user).into() });
+            Ok(reply.grant(sign_in_grant(&live, remember)))
+        }
+        Made::Waiting(user) => Ok(Reply::json(&Body { token: None, user: (&user).into() })),
+        Made::Taken if tells_nothing(&call.app) => {
+            let user = User::fresh(new, call.now, &mut random::secure());
+            Ok(Reply::json(&Body { token: None, user: (&user).into() }))
+        }
+        Made::Taken => Err(Failure::from(Code::UserExists)),
+    }
+}
+
+/// What a session begun by this request is made of.
+pub fn new_session(call: &Call, remember: Option<bool>) -> NewSession {
+    let lifetime = if remember == Some(false) { SHORT_LIFE } else { call.app.settings.session.expires_in };
+    NewSession { lifetime, ip_address: call.client.to_text(), user_agent: call.user_agent().to_string() }
+}
+
+/// The session of a sign-in with a password, as the browser is to keep it.
+pub fn sign_in_grant(live: &LiveSession, remember: Option<bool>) -> Grant {
+    let keep = if remember == Some(false) { Keep::Forget } else { Keep::Remember };
+    Grant { token: live.token.clone(), user: live.user.id.clone(), keep: Some(keep), method: Some("email") }
+}

@@ -1,0 +1,55 @@
+//! `/update-user`: one's own name and picture.
+
+use super::endpoint::{Access, Call, Endpoint, Grant, Outcome, Reply, Spec};
+use super::error::{Code, Failure};
+use super::fields::{Fields, Nullable};
+use super::sign_up::SERVER_FIELDS;
+use http::StatusCode;
+use identity::users;
+
+pub struct UpdateUser;
+
+pub struct Input {
+    email_sent: bool,
+    name: Option<String>,
+    image: Nullable,
+}
+
+impl Endpoint for UpdateUser {
+    type Input = Input;
+    const SPEC: Spec = Spec::post("/update-user", Access::SignedIn, "Changes one's own name and picture");
+
+    fn read(fields: &mut Fields) -> Input {
+        fields.need_object();
+        let email_sent = fields.has("email");
+        if !email_sent {
+            fields.refuse(&SERVER_FIELDS);
+        }
+        Input { email_sent, name: fields.maybe_text("name"), image: fields.nullable_text("image") }
+    }
+
+    async fn run(call: Call, input: Input) -> Outcome {
+        if input.email_sent {
+            return Err(Code::EmailCanNotBeUpdated.into());
+        }
+        if input.name.is_none() && input.image == Nullable::Absent {
+            return Err(Failure::Message(StatusCode::BAD_REQUEST, "No fields to update"));
+        }
+        let live = call.signed_in()?;
+        let (id, now) = (live.user.id.clone(), call.now);
+        call.app
+            .store
+            .write(move |tx| {
+                if let Some(name) = &input.name {
+                    users::set_name(tx, &id, name, now)?;
+                }
+                match &input.image {
+                    Nullable::Absent => Ok(()),
+                    Nullable::Null => users::set_image(tx, &id, None, now),
+                    Nullable::Text(image) => users::set_image(tx, &id, Some(image), now),
+                }
+            })
+            .await?;
+        Ok(Reply::json(&serde_json::json!({ "status": true })).grant(Grant::renew(live)))
+    }
+}
