@@ -68,7 +68,8 @@ CREATE TABLE one_time_values (
 CREATE INDEX one_time_values_by_subject ON one_time_values (subject, purpose);
 CREATE INDEX one_time_values_by_end ON one_time_values (expires_at);
 
--- Mails promised by a change are written with it; what they say is sealed.
+-- Mails promised by a change are written with it; what they say is sealed. `handovers` counts tries whose content was
+-- taken without an answer: each further one may be a copy.
 CREATE TABLE mails (
   id TEXT PRIMARY KEY,
   recipient TEXT NOT NULL,
@@ -76,6 +77,7 @@ CREATE TABLE mails (
   content_sealed TEXT NOT NULL,
   state TEXT NOT NULL,
   attempts BIGINT NOT NULL,
+  handovers BIGINT NOT NULL,
   due_at BIGINT NOT NULL,
   leased_until BIGINT NOT NULL,
   last_error TEXT,

@@ -1,0 +1,172 @@
+//! What mails there are and what each carries.
+
+use crate::address::Address;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+const LINK_LENGTH: usize = 4_096;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a mailed link must be an absolute http or https address of printable ASCII characters")]
+pub struct LinkError;
+
+/// The one link of a mail. It usually holds a token, so that `Debug` does not show it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Link(String);
+
+impl Link {
+    /// Takes the text as it is. Built from the configured base URL, never from a request's `Host`.
+    pub fn parse(text: &str) -> Result<Link, LinkError> {
+        let printable = text.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"<>\\^`{|}".contains(&byte));
+        let url = url::Url::parse(text).map_err(|_| LinkError)?;
+        let good = printable
+            && text.len() <= LINK_LENGTH
+            && (text.starts_with("http://") || text.starts_with("https://"))
+            && url.host().is_some()
+            && url.username().is_empty()
+            && url.password().is_none();
+        good.then(|| Link(text.to_string())).ok_or(LinkError)
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+impl TryFrom<String> for Link {
+    type Error = LinkError;
+
+    fn try_from(text: String) -> Result<Link, LinkError> {
+        Link::parse(&text)
+    }
+}
+
+impl From<Link> for String {
+    fn from(link: Link) -> String {
+        link.0
+    }
+}
+
+/// A mail that Tollgate sends. The stored form is the JSON of this type: a variant or a field that was released keeps
+/// its name, because mails written by the older program wait for the newer one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Message {
+    /// To a new user: prove that the address is yours.
+    VerifyEmail { url: Link },
+    /// To whoever asked for it: choose a new password.
+    ResetPassword { url: Link },
+    /// To the present address: allow the change to another one.
+    ConfirmEmailChange { new_email: Address, url: Link },
+    /// To the new address of an existing user: prove that it is yours.
+    VerifyNewEmail { url: Link },
+    /// To the user: allow the deletion of the account.
+    DeleteAccount { url: Link },
+    /// To the owner of an address that somebody tried to sign up with. The link is the sign-in page and holds no token.
+    AddressTaken { url: Link },
+}
+
+impl Message {
+    /// The file name of the template without its ending, and the name in the table.
+    pub fn template(&self) -> &'static str {
+        match self {
+            Message::VerifyEmail { .. } => "verify-email",
+            Message::ResetPassword { .. } => "reset-password",
+            Message::ConfirmEmailChange { .. } => "confirm-email-change",
+            Message::VerifyNewEmail { .. } => "verify-new-email",
+            Message::DeleteAccount { .. } => "delete-account",
+            Message::AddressTaken { .. } => "address-taken",
+        }
+    }
+
+    pub fn url(&self) -> &Link {
+        match self {
+            Message::VerifyEmail { url }
+            | Message::ResetPassword { url }
+            | Message::ConfirmEmailChange { url, .. }
+            | Message::VerifyNewEmail { url }
+            | Message::DeleteAccount { url }
+            | Message::AddressTaken { url } => url,
+        }
+    }
+
+    pub(crate) fn new_email(&self) -> Option<&Address> {
+        match self {
+            Message::ConfirmEmailChange { new_email, .. } => Some(new_email),
+            _ => None,
+        }
+    }
+
+    /// One of each, to try the templates with.
+    pub(crate) fn samples() -> Vec<Message> {
+        let url = || Link("https://app.example.com/sample?token=abc&callbackURL=%2Fhome".into());
+        let new_email = Address::parse("new.address@example.com").expect("a plain address passes");
+        vec![
+            Message::VerifyEmail { url: url() },
+            Message::ResetPassword { url: url() },
+            Message::ConfirmEmailChange { new_email, url: url() },
+            Message::VerifyNewEmail { url: url() },
+            Message::DeleteAccount { url: url() },
+            Message::AddressTaken { url: url() },
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn debug_of_a_message_shows_no_link() {
+        for message in Message::samples() {
+            let shown = format!("{message:?}");
+            assert!(!shown.contains("token") && !shown.contains("http"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn stored_messages_read_back_and_carry_their_template_as_kind() {
+        for message in Message::samples() {
+            let json = serde_json::to_value(&message).unwrap();
+            assert_eq!(json["kind"], message.template());
+            assert_eq!(serde_json::from_value::<Message>(json).unwrap(), message);
+        }
+    }
+
+    #[test]
+    fn links_that_are_none_are_refused() {
+        for text in [
+            "",
+            "/relative",
+            "//example.com/x",
+            "javascript:alert(1)",
+            "ftp://example.com",
+            "https://",
+            "https://user:pw@example.com/",
+            "https://example.com/a b",
+            "https://example.com/\r\nX: y",
+            "https://example.com/\"><b>",
+            "https://exämple.com/",
+            "HTTPS://example.com\n",
+        ] {
+            assert_eq!(Link::parse(text), Err(LinkError), "{text:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_refused_or_is_exactly_one_link(text in "https?://[a-z0-9.:/?=&%'\"<> \r\n]{0,30}|\\PC{0,30}") {
+            if let Ok(link) = Link::parse(&text) {
+                prop_assert_eq!(crate::links_in(&format!("a {} b", link.as_str())), vec![text]);
+            }
+        }
+    }
+}
