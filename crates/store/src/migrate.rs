@@ -84,23 +84,17 @@ pub(crate) fn version(store: &Store) -> Result<i64, MigrateError> {
     with_schema(store, |schema| Ok(schema.version()?))
 }
 
-fn with_schema<T>(
+fn with_schema<T: Send>(
     store: &Store,
-    run: impl FnOnce(&mut dyn Schema) -> Result<T, MigrateError>,
+    run: impl FnOnce(&mut dyn Schema) -> Result<T, MigrateError> + Send,
 ) -> Result<T, MigrateError> {
     match &store.backend {
         Backend::Sqlite(sqlite) => run(&mut connect(&sqlite.path, Role::Writer)?),
-        Backend::Postgres(postgres) => {
-            let postgres = postgres.clone();
-            // The link drives a runtime of its own, which must not happen on a thread that is part of another one.
-            std::thread::scope(|scope| {
-                let worker = scope.spawn(|| postgres.connect_patiently().map_err(MigrateError::from));
-                let mut link = worker
-                    .join()
-                    .unwrap_or_else(|_| Err(Error::Fault("the migration thread panicked".into()).into()))?;
-                run(&mut link)
-            })
-        }
+        // The link drives a runtime of its own, which must not happen on a thread that is part of another one.
+        Backend::Postgres(postgres) => std::thread::scope(|scope| {
+            let worker = scope.spawn(|| run(&mut postgres.connect_patiently()?));
+            worker.join().unwrap_or_else(|_| Err(Error::Fault("the migration thread panicked".into()).into()))
+        }),
     }
 }
 

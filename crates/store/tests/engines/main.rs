@@ -1,0 +1,10 @@
+//! The store on both engines: what holds for one holds for the other.
+//!
+//! PostgreSQL and Redis come from `TOLLGATE_TEST_POSTGRES` and `TOLLGATE_TEST_REDIS`, which `cargo xtask test` sets; a
+//! test that needs them fails without, so that nobody takes half a run for a whole one.
+
+mod counting;
+mod fresh;
+mod migrations;
+mod outage;
+mod transactions;
