@@ -139,6 +139,17 @@ pub fn document<E: Endpoint>() -> RouteDoc {
     }
 }
 
+/// Parses and reads a body as a request to this endpoint would have it, and stops there.
+pub fn read_only<E: Endpoint>(content_type: &str, bytes: &[u8]) {
+    let depth = crate::settings::Limits::default().json_depth;
+    if let Ok(body) = super::body::parse(E::SPEC.body, Some(content_type), bytes, depth) {
+        let mut fields = Fields::new(body, Vec::new(), Vec::new());
+        E::read(&mut fields);
+        // Refused or not: both are answers.
+        let _ = fields.finish();
+    }
+}
+
 /// A request that has passed every guard.
 pub struct Call {
     pub app: Arc<App>,

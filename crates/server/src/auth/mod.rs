@@ -48,6 +48,11 @@ macro_rules! endpoints {
             vec![$(endpoint::document::<$kind>()),*]
         }
 
+        /// Reads a body as every endpoint would, without doing anything: what the fuzz target calls.
+        pub fn read_everywhere(content_type: &str, bytes: &[u8]) {
+            $(endpoint::read_only::<$kind>(content_type, bytes);)*
+        }
+
         fn mount(app: &Arc<App>) -> Router {
             let routes = pipeline::Routes::new(app.clone());
             $(let routes = routes.with::<$kind>();)*

@@ -1,0 +1,166 @@
+//! Fuzz targets as plain functions: each takes bytes from an enemy and panics when a promise is broken. The tests below
+//! drive them on the stable toolchain; `cargo xtask fuzz` searches with coverage.
+
+use kernel::signed::Signer;
+use kernel::{ClientAddress, Secrets, TrustedOrigins, TrustedProxies, cookie, redirect};
+use std::net::IpAddr;
+use url::Url;
+
+fn signer(secret: &str) -> Signer {
+    Signer::new(&Secrets::new(vec![secret.into()]).expect("one secret"))
+}
+
+fn trusted() -> TrustedOrigins {
+    let patterns = ["https://app.example", "https://*.wild.example", "myapp://"].map(String::from);
+    TrustedOrigins::new("https://auth.example", &patterns).expect("the patterns are good")
+}
+
+fn is_ours(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or("");
+    match url.scheme() {
+        "https" => {
+            url.port().is_none()
+                && (["auth.example", "app.example"].contains(&host) || host.ends_with(".wild.example"))
+        }
+        "myapp" => true,
+        _ => false,
+    }
+}
+
+/// A cookie is found whatever stands around it, and the number of cookies is bounded by the bytes.
+pub fn cookie_header(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    assert!(cookie::all([text.as_ref()]).count() <= data.len() + 1);
+    let before = text.replace("wanted", "");
+    for line in [
+        format!("wanted=yes; {before}"),
+        format!("{before}; wanted=yes"),
+        format!("{before};wanted=yes;{before}"),
+    ] {
+        assert_eq!(cookie::first([line.as_str()], "wanted"), Some("yes"), "{line:?}");
+    }
+}
+
+/// Only what our own signer made opens, and it opens to what was signed.
+pub fn signed_value(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let ours = signer("a secret that nobody knows");
+    if let Some(value) = ours.open(&text) {
+        assert!(
+            text == ours.sign(&value) || text == ours.sign_for_cookie(&value) || text.contains('%'),
+            "{text:?}"
+        );
+        assert!(ours.open(&ours.sign(&value)).is_some());
+    }
+    if !text.is_empty() {
+        assert_eq!(ours.open(&ours.sign_for_cookie(&text)).as_deref(), Some(text.as_ref()));
+        assert!(signer("another secret").open(&ours.sign(&text)).is_none());
+    }
+}
+
+/// Whatever passes the judge lands on a trusted origin when a browser resolves it, with or without a parameter added.
+pub fn redirect_target(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let trusted = trusted();
+    let Some(target) = redirect::judge(&trusted, &text) else { return };
+    for location in [target.location(), target.with("error", "X"), target.absolute_with("token", "t")] {
+        let landed = trusted.base().join(&location).expect("a target that passed is a URL");
+        assert!(is_ours(&landed), "{text:?} leads to {landed}");
+        assert!(!location.starts_with("//") && !location.contains(['\r', '\n', '\\']), "{location:?}");
+    }
+}
+
+/// Whatever is trusted as an origin has the scheme, host and port of one.
+pub fn origin(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let trusted = trusted();
+    if trusted.trusts(&text) {
+        assert!(is_ours(&Url::parse(&text).expect("what is trusted is a URL")), "{text:?}");
+    }
+    if trusted.allows_reading(&text) {
+        assert!(
+            trusted.trusts(&text)
+                && Url::parse(&text).is_ok_and(|url| url.origin().ascii_serialization() == text)
+        );
+    }
+    // A hostile configuration is an error, never a panic.
+    let _ = TrustedOrigins::new("https://auth.example", &[text.into_owned()]);
+}
+
+/// No header moves the address past a peer that is not trusted, nor beyond the first hop that is not.
+pub fn client_address(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let proxies = TrustedProxies::parse(&["127.0.0.0/8".into(), "10.0.0.0/8".into()]).expect("good networks");
+    let stranger: IpAddr = "192.0.2.7".parse().expect("an address");
+    assert_eq!(proxies.client(stranger, [text.as_ref()].into_iter()), ClientAddress::Known(stranger));
+    let proxy: IpAddr = "127.0.0.1".parse().expect("an address");
+    let behind = format!("{text}, 198.51.100.9");
+    let nearest: IpAddr = "198.51.100.9".parse().expect("an address");
+    assert_eq!(proxies.client(proxy, [behind.as_str()].into_iter()), ClientAddress::Known(nearest));
+    if let ClientAddress::Known(address) = proxies.client(proxy, [text.as_ref()].into_iter()) {
+        assert!(!proxies.contains(address));
+        assert!(ClientAddress::Known(address).bucket().len() <= 43);
+    }
+}
+
+/// Every endpoint reads any body: a refusal or an input, never a panic.
+pub fn json_body(data: &[u8]) {
+    let Some((&choice, body)) = data.split_first() else { return };
+    let types = [
+        "application/json",
+        "application/x-www-form-urlencoded",
+        "application/json; charset=utf-8",
+        "text/plain",
+    ];
+    server::auth::read_everywhere(types[usize::from(choice) % types.len()], body);
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    /// The corpus of a target: inputs that once mattered.
+    fn corpus(target: &str) -> Vec<Vec<u8>> {
+        let folder = format!("{}/../corpus/{target}", env!("CARGO_MANIFEST_DIR"));
+        let files: Vec<_> =
+            std::fs::read_dir(&folder).expect("every target has a corpus").flatten().collect();
+        assert!(!files.is_empty(), "the corpus of {target} is empty");
+        files.iter().map(|file| std::fs::read(file.path()).expect("a readable file")).collect()
+    }
+
+    macro_rules! driven {
+        ($($target:ident: $shape:expr;)*) => {
+            $(mod $target {
+                use super::*;
+
+                #[test]
+                fn holds_for_the_corpus() {
+                    corpus(stringify!($target)).iter().for_each(|data| crate::$target(data));
+                }
+
+                proptest! {
+                    #![proptest_config(ProptestConfig::with_cases(4_000))]
+
+                    #[test]
+                    fn holds_for_likely_texts(text in $shape) {
+                        crate::$target(text.as_bytes());
+                    }
+
+                    #[test]
+                    fn holds_for_any_bytes(data in proptest::collection::vec(any::<u8>(), 0..200)) {
+                        crate::$target(&data);
+                    }
+                }
+            })*
+        };
+    }
+
+    driven! {
+        cookie_header: "([a-z_.-]{0,8}[=;\" ]{0,3}[A-Za-z0-9%+/=.\"]{0,12};? ?){0,6}";
+        signed_value: "[A-Za-z0-9%+/=.]{0,90}";
+        redirect_target: "((https?|HTTPS|myapp|javascript|data):)?[/\\\\]{0,4}([a-z.@:%25cfF09/\\\\ \t?#-]|app\\.example|evil){0,24}";
+        origin: "((https?|HTTPS|myapp|file):)?[/\\\\]{0,4}([a-z.@:%25*?/\\\\ \t-]|app\\.example|\\.wild\\.example|evil){0,16}";
+        client_address: "(([0-9]{1,3}\\.){3}[0-9]{1,3}|\\[?[0-9a-f:]{2,20}\\]?(:[0-9]{1,5})?|unknown|,| |\"){0,6}";
+        json_body: ".\\{(\"(email|password|name|image|callbackURL|token|rememberMe|newPassword)\":(\"[^\"]{0,8}\"|[0-9]{1,4}|null|true|\\{\\}|\\[\\]),?){0,5}\\}?";
+    }
+}
