@@ -23,8 +23,12 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Try it out or develop against it: no configuration, sample users, every mail in an inbox page
+    Dev(commands::dev::Options),
     /// Write a configuration file with every setting explained
     Init(commands::init::Options),
+    /// Run in production; refuses unsafe settings
+    Serve,
     /// Bring the database to this version's schema (`serve` does it at start)
     Migrate,
     /// Check the configuration and everything it needs, and say what to change
@@ -41,6 +45,8 @@ enum Command {
     /// Copies of an SQLite database
     #[command(subcommand)]
     Backup(BackupCommand),
+    /// Print the OpenAPI document of every door
+    Openapi,
     /// Print completions for a shell
     Completions { shell: clap_complete::Shell },
     /// Print a page of the reference that is written from the code
@@ -131,7 +137,9 @@ pub fn run() -> ExitCode {
 fn carry_out(arguments: Arguments, environment: &Environment, terminal: &Terminal) -> Outcome {
     let load = || load(arguments.config.as_deref(), environment);
     match arguments.command {
+        Command::Dev(options) => commands::dev::run(load(), &options, terminal),
         Command::Init(options) => commands::init::run(arguments.config.as_deref(), &options, terminal),
+        Command::Serve => commands::serve::run(load(), terminal),
         Command::Migrate => commands::migrate::run(load(), terminal),
         Command::Doctor => commands::doctor::run(load(), terminal),
         Command::Key(command) => match command {
@@ -155,6 +163,7 @@ fn carry_out(arguments: Arguments, environment: &Environment, terminal: &Termina
         Command::Backup(BackupCommand::Restore { file }) => {
             commands::backup::restore(load(), &file, terminal)
         }
+        Command::Openapi => commands::openapi::run(load(), terminal),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "tollgate", &mut std::io::stdout());
             Ok(())

@@ -2,9 +2,12 @@
 //! next.
 
 pub mod backup;
+pub mod dev;
 pub mod doctor;
 pub mod init;
 pub mod key;
 pub mod migrate;
+pub mod openapi;
 pub mod secrets;
+pub mod serve;
 pub mod user;

@@ -93,6 +93,7 @@ pub struct EmailPassword {
     pub max_length: usize,
     pub revoke_sessions_on_reset: bool,
     pub refuse_common: bool,
+    pub notify_taken: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -378,6 +379,7 @@ impl Builder {
             max_length: self.count("email_password.max_length"),
             revoke_sessions_on_reset: self.flag("email_password.revoke_sessions_on_reset"),
             refuse_common: self.flag("email_password.refuse_common"),
+            notify_taken: self.flag("email_password.notify_taken"),
         }
     }
 

@@ -192,6 +192,12 @@ pub const KEYS: &[Key] = &[
         "Resetting the password ends all sessions.",
     ),
     key("email_password.refuse_common", Flag, Is("true"), "Refuses the passwords that attackers try first."),
+    key(
+        "email_password.notify_taken",
+        Flag,
+        Is("true"),
+        "A sign-up with a taken address that is answered like any other tells the owner by mail.",
+    ),
     key("accounts.change_email", Flag, Is("false"), "Users may change their address."),
     key("accounts.delete_user", Flag, Is("false"), "Users may delete their account."),
     key("accounts.delete_needs_mail", Flag, Is("false"), "A deletion has to be confirmed by a mailed link."),

@@ -1,0 +1,67 @@
+//! Which doors stand on which listener, and what is counted about them.
+
+use axum::Router;
+use axum::body::Bytes;
+use kernel::Clock;
+use server::edge::{Edge, Metrics, Shutdown};
+use server::openapi::{self, CookieNames, RouteDoc};
+use server::operations::{self, Operations};
+use server::{App, Settings, auth};
+use std::sync::Arc;
+
+/// What all doors offer: the OpenAPI document and the names in `/metrics` come from it.
+fn all_routes() -> Vec<RouteDoc> {
+    auth::route_docs().into_iter().chain(operations::ROUTES.iter().copied()).collect()
+}
+
+pub struct Doors {
+    pub public: Router,
+    /// For the operators' own listener.
+    pub operations: Router,
+    pub edge: Arc<Edge>,
+}
+
+impl Doors {
+    /// With `apart` the operators' routes are missing from the public router.
+    pub fn open(app: &Arc<App>, apart: bool, shutdown: &Shutdown) -> Doors {
+        let metrics = Arc::new(metrics(app));
+        let clock: Arc<dyn Clock> = app.clock.clone();
+        let edge = Arc::new(Edge::new(&app.settings, clock, metrics.clone()));
+        let operations = operations::router(Operations {
+            store: app.store.clone(),
+            counters: app.counters.clone(),
+            metrics,
+            document: Bytes::from(document(&app.settings)),
+            shutdown: shutdown.clone(),
+        });
+        let doors = auth::router(app);
+        let public = if apart { doors } else { doors.merge(operations.clone()) };
+        Doors { public, operations, edge }
+    }
+}
+
+fn metrics(app: &App) -> Metrics {
+    let (waiting, retried) = (app.store.clone(), app.store.clone());
+    let (queue, done) = (app.hasher.clone(), app.hasher.clone());
+    Metrics::new(&[&all_routes()])
+        .with_gauge("tollgate_store_waiting", "Closures that wait for the database", move || {
+            waiting.waiting() as f64
+        })
+        .with_counter("tollgate_store_retried_total", "Transactions run again after a collision", move || {
+            retried.retried() as f64
+        })
+        .with_gauge("tollgate_passwords_waiting", "Passwords that wait to be hashed", move || {
+            queue.waiting() as f64
+        })
+        .with_counter("tollgate_passwords_total", "Passwords hashed", move || done.done() as f64)
+}
+
+/// The OpenAPI document of a deployment.
+pub fn document(settings: &Settings) -> String {
+    let prefix = if settings.cookies.secure { "__Secure-" } else { "" };
+    let names = CookieNames {
+        session: format!("{prefix}{}.session_token", settings.cookies.prefix),
+        guest: format!("{prefix}tollgate.guest"),
+    };
+    openapi::document(&settings.base_url, &names, &[&all_routes()])
+}

@@ -1,0 +1,208 @@
+//! The running server: its rooms put together, its background work, and its orderly end.
+
+use crate::config::{Config, Transport};
+use crate::deployment::{cores, open_store, schema_failure, secrets_of, smtp, store_failure, vault_failure};
+use crate::doors::Doors;
+use crate::problem::Problem;
+use crate::settings::settings;
+use crate::terminal::{Failure, Outcome, Terminal};
+use crate::{logging, sweeper};
+use identity::HashPool;
+use kernel::signed::Signer;
+use kernel::{SystemClock, Vault, random};
+use mail::{Mailer, Outbox, Templates};
+use server::App;
+use server::edge::{self, Shutdown};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+use store::{Counters, Store};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    Dev,
+    Serve,
+}
+
+/// From the signal to the end; what is not done then is cut off.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// A server whose database is open and of the right version, and which does not listen yet.
+pub struct Prepared {
+    pub config: Config,
+    pub mode: Mode,
+    pub store: Store,
+    pub vault: Vault,
+    /// The database was made just now.
+    pub was_new: bool,
+    runtime: Runtime,
+}
+
+impl Prepared {
+    pub fn open(config: Config, mode: Mode, terminal: &Terminal) -> Result<Prepared, Failure> {
+        logging::start(&config, terminal.no_color);
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(cores()).enable_all().build();
+        let runtime = runtime.map_err(|error| {
+            Failure::new(
+                format!("The runtime cannot start: {error}."),
+                "Allow this user more threads and open files.",
+            )
+        })?;
+        let secrets = secrets_of(&config)?;
+        let store = open_store(&config)?;
+        let was_new = store.schema_version().map_err(|error| schema_failure(&error))? == 0;
+        store.migrate().map_err(|error| schema_failure(&error))?;
+        let opened =
+            store.write(move |tx| identity::deployment::open_vault(tx, &secrets, &mut random::secure()));
+        let vault = runtime.block_on(opened).map_err(|error| vault_failure(&error))?;
+        Ok(Prepared { config, mode, store, vault, was_new, runtime })
+    }
+
+    pub fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
+        self.runtime.block_on(work)
+    }
+}
+
+/// Takes the port, before anything else is touched. `instead` shows how to choose another.
+pub fn bind(address: SocketAddr, instead: &str) -> Result<TcpListener, Failure> {
+    let listener =
+        TcpListener::bind(address).and_then(|listener| listener.set_nonblocking(true).map(|()| listener));
+    listener.map_err(|error| match error.kind() {
+        std::io::ErrorKind::AddrInUse => Failure::new(
+            format!("Port {} on {} is taken, perhaps by another Tollgate.", address.port(), address.ip()),
+            format!("Stop the other one, or choose another port: {instead}"),
+        ),
+        std::io::ErrorKind::PermissionDenied => Failure::new(
+            format!("This user may not listen on {address}."),
+            format!("Choose a port above 1023: {instead}"),
+        ),
+        _ => Failure::new(
+            format!("{address} cannot be listened on: {error}."),
+            format!("Choose an address of this machine: {instead}"),
+        ),
+    })
+}
+
+/// Serves until SIGTERM or SIGINT. `announce` is called once connections are taken in.
+pub fn run(
+    prepared: Prepared,
+    listener: TcpListener,
+    terminal: &Terminal,
+    announce: impl FnOnce(&Terminal),
+) -> Outcome {
+    let own = match prepared.config.operations_listen {
+        Some(address) => Some(bind(address, "TOLLGATE_OPERATIONS__LISTEN=127.0.0.1:9655")?),
+        None => None,
+    };
+    let rooms = Rooms::open(&prepared)?;
+    let cut = prepared.block_on(async {
+        let shutdown = Shutdown::new();
+        listen_for_signals(shutdown.clone()).map_err(|error| failed("The signals", &error))?;
+        let sweeper = tokio::spawn(sweeper::run(prepared.store.clone(), prepared.config.retention.clone()));
+        let mailer = tokio::spawn(rooms.mailer.clone().run(stopping(shutdown.clone())));
+        let doors = Doors::open(&rooms.app, own.is_some(), &shutdown);
+        let served = tokio::spawn(edge::serve(
+            asynchronous(listener)?,
+            doors.public,
+            doors.edge.clone(),
+            shutdown.clone(),
+        ));
+        let operations = match own {
+            Some(own) => asynchronous(own)?,
+            None => Vec::new(),
+        };
+        let operations =
+            tokio::spawn(edge::serve(operations, doors.operations, doors.edge, shutdown.clone()));
+        announce(terminal);
+        let drained = served.await.map_err(|error| failed("The server", &error))?;
+        let _ = operations.await;
+        sweeper.abort();
+        // It was told to stop together with the server.
+        let _ = tokio::time::timeout(DRAIN, mailer).await;
+        Ok(drained.cut)
+    })?;
+    tracing::info!(cut, "stopped");
+    // Work that holds a thread for longer is lost with the process, as in a crash.
+    prepared.runtime.shutdown_timeout(Duration::from_millis(500));
+    Ok(())
+}
+
+fn asynchronous(listener: TcpListener) -> Result<Vec<tokio::net::TcpListener>, Failure> {
+    let listener = tokio::net::TcpListener::from_std(listener);
+    Ok(vec![listener.map_err(|error| failed("The listener", &error))?])
+}
+
+async fn stopping(shutdown: Shutdown) {
+    shutdown.begun().await;
+}
+
+fn failed(what: &str, error: &dyn std::fmt::Display) -> Failure {
+    Failure::new(format!("{what} failed: {error}."), "Read the log above and check with `tollgate doctor`.")
+}
+
+/// The first signal asks for an orderly end, the second one ends at once.
+fn listen_for_signals(shutdown: Shutdown) -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if shutdown.has_begun() {
+                std::process::exit(130);
+            }
+            tracing::info!("stopping: requests under way are finished, new ones are not taken");
+            shutdown.begin();
+        }
+    });
+    Ok(())
+}
+
+/// The rooms, put together.
+struct Rooms {
+    app: Arc<App>,
+    mailer: Mailer,
+}
+
+impl Rooms {
+    fn open(prepared: &Prepared) -> Result<Rooms, Failure> {
+        let config = &prepared.config;
+        let settings = settings(config, prepared.mode)?;
+        let redis = config.redis_url.as_ref().map_or("", |url| url.expose().as_str());
+        let counters = Counters::open(&prepared.store, redis).map_err(|error| store_failure(&error))?;
+        let hasher = HashPool::start(cores()).map_err(|error| failed("The threads for passwords", &error))?;
+        let outbox = Outbox::default();
+        let clock = Arc::new(SystemClock);
+        let templates = Arc::new(templates(config)?);
+        let transport = transport(config, prepared.mode)?;
+        let (store, vault) = (prepared.store.clone(), prepared.vault.clone());
+        let mailer =
+            Mailer::new(store.clone(), vault.clone(), templates, transport, clock.clone(), outbox.clone());
+        let signer = Signer::new(&settings.secrets);
+        let app = App { settings, store, counters, vault, signer, hasher, outbox, clock };
+        Ok(Rooms { app: Arc::new(app), mailer })
+    }
+}
+
+fn templates(config: &Config) -> Result<Templates, Failure> {
+    Templates::load(&config.app_name, config.mail.templates.as_deref()).map_err(|problems| {
+        let problem = |problem: mail::TemplateProblem| {
+            Problem::new("mail.templates", format!("{problem}."), "Correct the file or remove it.")
+        };
+        let problems = problems.into_iter().map(problem).collect();
+        Failure::with_problems("The mail templates have mistakes.", "Correct them and start again.", problems)
+    })
+}
+
+fn transport(config: &Config, mode: Mode) -> Result<mail::Transport, Failure> {
+    match (&config.mail.transport, mode) {
+        (Transport::Unset, Mode::Dev) => Ok(mail::Transport::Capture),
+        (Transport::Unset | Transport::Nothing, _) => Ok(mail::Transport::Nothing),
+        (Transport::Smtp(url), _) => smtp(config, url).map(mail::Transport::Smtp),
+    }
+}

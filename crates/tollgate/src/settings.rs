@@ -1,0 +1,109 @@
+//! From the configuration to what the server is told.
+
+use crate::config::{self, Config};
+use crate::deployment::secrets_of;
+use crate::process::Mode;
+use crate::terminal::Failure;
+use kernel::TrustedOrigins;
+use server::settings::{
+    AccountSettings, CookieSettings, EmailPasswordSettings, Limits, MethodSettings, RateLimitSettings,
+    SameSite, SessionSettings, Settings,
+};
+
+pub fn settings(config: &Config, mode: Mode) -> Result<Settings, Failure> {
+    let unset = || Failure::new("base_url is not set.", "Write base_url = \"https://auth.example.com\".");
+    let base_url = config.base_url.clone().ok_or_else(unset)?;
+    let origins = TrustedOrigins::new(&base_url, &config.trusted_origins);
+    let secure = config.cookies.secure.unwrap_or_else(|| base_url.starts_with("https://"));
+    Ok(Settings {
+        app_name: config.app_name.clone(),
+        secrets: secrets_of(config)?,
+        trusted_origins: origins
+            .map_err(|reason| Failure::new(format!("{reason}."), "Correct trusted_origins."))?,
+        trusted_proxies: config.trusted_proxies.clone(),
+        cookies: CookieSettings {
+            prefix: config.cookies.prefix.clone(),
+            secure,
+            domain: config.cookies.domain.clone(),
+            same_site: match config.cookies.same_site {
+                config::SameSite::Lax => SameSite::Lax,
+                config::SameSite::Strict => SameSite::Strict,
+                config::SameSite::None => SameSite::None,
+            },
+        },
+        session: SessionSettings {
+            expires_in: config.session.expires_in,
+            update_age: config.session.update_age,
+            fresh_age: config.session.fresh_age,
+            defer_refresh: config.session.defer_refresh,
+        },
+        email_password: email_password(config),
+        accounts: AccountSettings {
+            change_email: config.accounts.change_email,
+            delete_user: config.accounts.delete_user,
+            delete_needs_mail: config.accounts.delete_needs_mail,
+        },
+        methods: MethodSettings {
+            bearer: config.methods.bearer,
+            multi_session: config.methods.multi_session,
+            last_login_method: config.methods.last_login_method,
+        },
+        rate_limit: RateLimitSettings {
+            enabled: config.rate_limit.enabled.unwrap_or(mode == Mode::Serve),
+            rules: config.rate_limit.rules.clone(),
+        },
+        limits: Limits::default(),
+        dev: mode == Mode::Dev,
+        base_url,
+    })
+}
+
+fn email_password(config: &Config) -> EmailPasswordSettings {
+    let from = &config.email_password;
+    EmailPasswordSettings {
+        enabled: from.enabled,
+        sign_up: from.sign_up,
+        require_verification: from.require_verification,
+        auto_sign_in: from.auto_sign_in,
+        auto_sign_in_after_verification: from.auto_sign_in_after_verification,
+        min_length: from.min_length,
+        max_length: from.max_length,
+        revoke_sessions_on_reset: from.revoke_sessions_on_reset,
+        refuse_common: from.refuse_common,
+        notify_taken: from.notify_taken,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Environment, load};
+
+    fn of(variables: &[(&str, &str)], mode: Mode) -> Settings {
+        settings(&load(None, &Environment::from(variables)).config, mode).unwrap()
+    }
+
+    #[test]
+    fn what_is_automatic_follows_the_address_and_the_mode() {
+        let variables = [("TOLLGATE_BASE_URL", "https://auth.example.com"), ("TOLLGATE_SECRET", "x")];
+        let serve = of(&variables, Mode::Serve);
+        assert!(serve.cookies.secure && serve.rate_limit.enabled && !serve.dev);
+        let dev = of(&[("TOLLGATE_BASE_URL", "http://localhost:1"), ("TOLLGATE_SECRET", "x")], Mode::Dev);
+        assert!(!dev.cookies.secure && !dev.rate_limit.enabled && dev.dev);
+    }
+
+    #[test]
+    fn what_is_configured_wins() {
+        let variables = [
+            ("TOLLGATE_BASE_URL", "https://auth.example.com"),
+            ("TOLLGATE_SECRET", "x"),
+            ("TOLLGATE_COOKIES__SECURE", "false"),
+            ("TOLLGATE_RATE_LIMIT__ENABLED", "false"),
+            ("TOLLGATE_EMAIL_PASSWORD__REQUIRE_VERIFICATION", "true"),
+        ];
+        let found = of(&variables, Mode::Serve);
+        assert!(
+            !found.cookies.secure && !found.rate_limit.enabled && found.email_password.require_verification
+        );
+    }
+}
