@@ -5,6 +5,7 @@
 // A developer's tool reads the clock and the environment itself; the ban is for the product.
 #![allow(clippy::disallowed_methods)]
 
+mod bench;
 mod conformance;
 mod deny;
 mod fuzz;
@@ -29,6 +30,7 @@ struct Subject {
 const SUBJECTS: &[Subject] = &[
     Subject { name: "test", usage: test::USAGE, run: test::run },
     Subject { name: "conformance", usage: conformance::USAGE, run: conformance::run },
+    Subject { name: "bench", usage: bench::USAGE, run: bench::run },
     Subject { name: "house", usage: house::USAGE, run: house::run },
     Subject { name: "deny", usage: deny::USAGE, run: deny::run },
     Subject { name: "fuzz", usage: fuzz::USAGE, run: fuzz::run },
