@@ -4,11 +4,17 @@
 use crate::passwords::{self, Workspace};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use kernel::{Secret, random};
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tokio::sync::oneshot;
+use std::sync::{Arc, Mutex, MutexGuard};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 const QUEUE_PER_THREAD: usize = 32;
+/// Attempts for one address that are judged at once, and that wait for their turn. Every attempt is counted before it is
+/// judged and a right one gives the count back; without turns a person's eleven devices, signing in at the same moment,
+/// would look like eleven guesses.
+const TURNS_AT_ONCE: usize = 4;
+const TURNS_WAITING: usize = 64;
 /// Added to the threads' niceness: the scheduler prefers every request to them.
 const NICENESS: i32 = 10;
 
@@ -34,6 +40,33 @@ enum Task {
 pub struct HashPool {
     tasks: Sender<Task>,
     done: Arc<AtomicU64>,
+    turns: Arc<Mutex<HashMap<String, Line>>>,
+}
+
+/// Who has a turn for one address, and how many came.
+struct Line {
+    turns: Arc<Semaphore>,
+    present: usize,
+}
+
+/// One's turn to be judged; the next one's when this is dropped.
+pub struct Turn {
+    pool: HashPool,
+    subject: String,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.permit = None;
+        let mut lines = self.pool.lines();
+        if let Some(line) = lines.get_mut(&self.subject) {
+            line.present -= 1;
+            if line.present == 0 {
+                lines.remove(&self.subject);
+            }
+        }
+    }
 }
 
 impl HashPool {
@@ -49,7 +82,30 @@ impl HashPool {
                 .name(format!("hash-{number}"))
                 .spawn(move || work(&waiting, &done, &decoy))?;
         }
-        Ok(HashPool { tasks, done })
+        Ok(HashPool { tasks, done, turns: Arc::default() })
+    }
+
+    fn lines(&self) -> MutexGuard<'_, HashMap<String, Line>> {
+        self.turns.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Waits for a turn to judge a password for this address.
+    pub async fn turn(&self, subject: &str) -> Result<Turn, Busy> {
+        let turns = {
+            let mut lines = self.lines();
+            let line = lines
+                .entry(subject.to_string())
+                .or_insert_with(|| Line { turns: Arc::new(Semaphore::new(TURNS_AT_ONCE)), present: 0 });
+            if line.present >= TURNS_AT_ONCE + TURNS_WAITING {
+                return Err(Busy);
+            }
+            line.present += 1;
+            line.turns.clone()
+        };
+        // Made before the wait, so that a caller who goes away while waiting leaves the line.
+        let mut turn = Turn { pool: self.clone(), subject: subject.to_string(), permit: None };
+        turn.permit = Some(turns.acquire_owned().await.map_err(|_| Busy)?);
+        Ok(turn)
     }
 
     pub async fn hash(&self, password: Secret<String>) -> Result<String, Busy> {
@@ -107,4 +163,55 @@ fn check(password: &Secret<String>, stored: Option<&str>, decoy: &str, workspace
     let outdated = matches && stored.is_some_and(passwords::is_outdated);
     let better = outdated.then(|| passwords::hash(password.expose(), workspace, &mut random::secure()));
     Checked { matches, better }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn turns_for_one_address_are_few_and_end_when_dropped() {
+        let pool = HashPool::start(1).expect("threads can be started");
+        let mut held = Vec::new();
+        for _ in 0..TURNS_AT_ONCE {
+            held.push(pool.turn("a").await.expect("a free turn"));
+        }
+        let waiting = tokio::spawn({
+            let pool = pool.clone();
+            async move { pool.turn("a").await.is_ok() }
+        });
+        assert!(pool.turn("b").await.is_ok(), "another address does not wait");
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        held.pop();
+        assert!(waiting.await.expect("no panic"));
+        drop(held);
+        assert!(pool.lines().is_empty(), "nothing is kept of addresses that nobody asks for");
+    }
+
+    #[tokio::test]
+    async fn a_line_that_is_too_long_is_refused_and_leavers_make_room() {
+        let pool = HashPool::start(1).expect("threads can be started");
+        let first = pool.turn("a").await.expect("a free turn");
+        let crowd: Vec<_> = (1..TURNS_AT_ONCE + TURNS_WAITING)
+            .map(|_| {
+                let pool = pool.clone();
+                tokio::spawn(async move {
+                    let turn = pool.turn("a").await;
+                    std::future::pending::<()>().await;
+                    drop(turn);
+                })
+            })
+            .collect();
+        while pool.lines()["a"].present < TURNS_AT_ONCE + TURNS_WAITING {
+            tokio::task::yield_now().await;
+        }
+        assert!(pool.turn("a").await.is_err());
+        for caller in crowd {
+            caller.abort();
+            let _ = caller.await;
+        }
+        drop(first);
+        assert!(pool.lines().is_empty());
+    }
 }

@@ -45,6 +45,7 @@ pub fn judge(settings: &EmailPasswordSettings, password: &str) -> Result<(), Fai
 /// sign-in, so that a stolen session is no way around that count.
 pub async fn prove(call: &Call, password: Secret<String>, wrong: Code) -> Result<String, Failure> {
     let user = &call.signed_in()?.user;
+    let _turn = call.app.hasher.turn(&user.email).await?;
     let (app, id, email, now) = (call.app.clone(), user.id.clone(), user.email.clone(), call.now);
     let (begun, hash) = call
         .app
