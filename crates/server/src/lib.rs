@@ -2,12 +2,14 @@
 //!
 //! - [`edge`] stands before every door: connections, limits, request ids, headers, CORS, log and metrics.
 //! - [`auth`] is the Better Auth door, `/api/auth`.
+//! - [`dev`] is what only `tollgate dev` shows: the start page and the inbox.
 //! - [`operations`] answers operators: health, readiness, metrics, the OpenAPI document.
 //! - [`openapi`] is the table of routes that the document is made of.
 //! - [`app`] puts them together.
 
 pub mod app;
 pub mod auth;
+pub mod dev;
 pub mod edge;
 pub mod openapi;
 pub mod operations;
