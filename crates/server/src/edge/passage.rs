@@ -1,6 +1,7 @@
 //! A request's way in and its answer's way out: one function, so that a session check pays for nothing twice.
 
 use super::context::X_REQUEST_ID;
+use super::headers::Keeping;
 use super::{Dialect, Edge, Refusal, RequestContext, RequestId, cors, headers};
 use axum::Router;
 use axum::body::Body;
@@ -29,7 +30,7 @@ pub(crate) async fn pass(
     let path = request.uri().path();
     let route = edge.metrics.route(path);
     let dialect = Dialect::of(path);
-    let is_api = path.starts_with("/api/");
+    let keeping = Keeping::of(path);
     let method = request.method().clone();
     let browsers = cors::covers(path);
     let reader = if browsers { cors::reader(edge, request.headers()) } else { None };
@@ -59,7 +60,7 @@ pub(crate) async fn pass(
     let out = response.headers_mut();
     out.reserve(10);
     out.insert(X_REQUEST_ID, context.request_id.header_value());
-    headers::harden(out, edge.https, is_api);
+    headers::harden(out, edge.https, keeping);
     if browsers {
         cors::mark(out, reader.as_ref());
     }
@@ -145,7 +146,7 @@ pub(crate) fn raw_refusal(edge: &Edge, refusal: Refusal, dialect: Dialect) -> Ve
     let body = dialect.error_text(refusal.code(dialect), refusal.message(), None);
     response.headers_mut().insert(X_REQUEST_ID, RequestId::fresh().header_value());
     // The path is unknown, so the answer is treated as one that must not be kept.
-    headers::harden(response.headers_mut(), edge.https, true);
+    headers::harden(response.headers_mut(), edge.https, Keeping::Forbidden);
     let status = response.status();
     let mut text =
         format!("HTTP/1.1 {} {}\r\n", status.as_str(), status.canonical_reason().unwrap_or("")).into_bytes();

@@ -216,8 +216,10 @@ async fn a_kept_connection_answers_again_and_every_answer_has_its_headers() {
     assert!(!first.headers.contains_key("vary"));
     let missing = client.ask(&get_with("/api/auth/nothing", "")).await;
     assert_eq!(missing.status, 404);
-    assert_eq!(missing.headers["cache-control"], "no-store");
+    assert_eq!(missing.headers["expires"], "0");
+    assert_eq!(missing.headers["cdn-cache-control"], "no-store");
     assert_eq!(missing.headers["vary"], "Origin");
+    assert_eq!(client.ask(&get_with("/api/nothing", "")).await.headers["cache-control"], "no-store");
     server.shows("tollgate_http_requests_total{route=\"/hello\",method=\"GET\",status=\"2xx\"} 2").await;
     server.shows("tollgate_http_requests_in_flight 0").await;
 }
