@@ -64,9 +64,18 @@ impl Fields {
 
     /// The body must be an object; without this call a body may be absent altogether.
     pub fn need_object(&mut self) {
+        self.need("object");
+    }
+
+    /// The same where any member may be sent; the original words it differently.
+    pub fn need_record(&mut self) {
+        self.need("record");
+    }
+
+    fn need(&mut self, wanted: &str) {
         if self.object().is_none() {
             let found = self.body.as_ref().map_or("undefined", kind);
-            self.issues.push(format!("[body] Invalid input: expected object, received {found}"));
+            self.issues.push(format!("[body] Invalid input: expected {wanted}, received {found}"));
         }
     }
 

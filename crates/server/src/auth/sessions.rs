@@ -91,7 +91,7 @@ impl Endpoint for UpdateSession {
     );
 
     fn read(fields: &mut Fields) {
-        fields.need_object();
+        fields.need_record();
     }
 
     /// No deployment has fields of its own in a session, so whatever is sent leaves nothing to update.

@@ -20,7 +20,7 @@ impl Endpoint for UpdateUser {
     const SPEC: Spec = Spec::post("/update-user", Access::SignedIn, "Changes one's own name and picture");
 
     fn read(fields: &mut Fields) -> Input {
-        fields.need_object();
+        fields.need_record();
         let email_sent = fields.has("email");
         if !email_sent {
             fields.refuse(&SERVER_FIELDS);
