@@ -3,6 +3,7 @@
 use axum::Router;
 use axum::body::Bytes;
 use kernel::Clock;
+use server::dev::{self, Dev};
 use server::edge::{Edge, Metrics, Shutdown};
 use server::openapi::{self, CookieNames, RouteDoc};
 use server::operations::{self, Operations};
@@ -10,8 +11,9 @@ use server::{App, Settings, auth};
 use std::sync::Arc;
 
 /// What all doors offer: the OpenAPI document and the names in `/metrics` come from it.
-fn all_routes() -> Vec<RouteDoc> {
-    auth::route_docs().into_iter().chain(operations::ROUTES.iter().copied()).collect()
+fn all_routes(settings: &Settings) -> Vec<RouteDoc> {
+    let dev = if settings.dev { dev::ROUTES } else { &[] };
+    auth::route_docs().into_iter().chain(dev.iter().chain(operations::ROUTES).copied()).collect()
 }
 
 pub struct Doors {
@@ -23,7 +25,7 @@ pub struct Doors {
 
 impl Doors {
     /// With `apart` the operators' routes are missing from the public router.
-    pub fn open(app: &Arc<App>, apart: bool, shutdown: &Shutdown) -> Doors {
+    pub fn open(app: &Arc<App>, apart: bool, dev: Option<Dev>, shutdown: &Shutdown) -> Doors {
         let metrics = Arc::new(metrics(app));
         let clock: Arc<dyn Clock> = app.clock.clone();
         let edge = Arc::new(Edge::new(&app.settings, clock, metrics.clone()));
@@ -35,6 +37,10 @@ impl Doors {
             shutdown: shutdown.clone(),
         });
         let doors = auth::router(app);
+        let doors = match dev {
+            Some(dev) => doors.merge(dev::router(dev)),
+            None => doors,
+        };
         let public = if apart { doors } else { doors.merge(operations.clone()) };
         Doors { public, operations, edge }
     }
@@ -43,7 +49,7 @@ impl Doors {
 fn metrics(app: &App) -> Metrics {
     let (waiting, retried) = (app.store.clone(), app.store.clone());
     let (queue, done) = (app.hasher.clone(), app.hasher.clone());
-    Metrics::new(&[&all_routes()])
+    Metrics::new(&[&all_routes(&app.settings)])
         .with_gauge("tollgate_store_waiting", "Closures that wait for the database", move || {
             waiting.waiting() as f64
         })
@@ -63,5 +69,5 @@ pub fn document(settings: &Settings) -> String {
         session: format!("{prefix}{}.session_token", settings.cookies.prefix),
         guest: format!("{prefix}tollgate.guest"),
     };
-    openapi::document(&settings.base_url, &names, &[&all_routes()])
+    openapi::document(&settings.base_url, &names, &[&all_routes(settings)])
 }

@@ -12,6 +12,7 @@ use kernel::signed::Signer;
 use kernel::{SystemClock, Vault, random};
 use mail::{Mailer, Outbox, Templates};
 use server::App;
+use server::dev::{Dev, Known};
 use server::edge::{self, Shutdown};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -37,6 +38,8 @@ pub struct Prepared {
     pub vault: Vault,
     /// The database was made just now.
     pub was_new: bool,
+    /// What the pages of `dev` show.
+    pub known: Known,
     runtime: Runtime,
 }
 
@@ -58,7 +61,7 @@ impl Prepared {
         let opened =
             store.write(move |tx| identity::deployment::open_vault(tx, &secrets, &mut random::secure()));
         let vault = runtime.block_on(opened).map_err(|error| vault_failure(&error))?;
-        Ok(Prepared { config, mode, store, vault, was_new, runtime })
+        Ok(Prepared { config, mode, store, vault, was_new, known: Known::default(), runtime })
     }
 
     pub fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
@@ -103,7 +106,9 @@ pub fn run(
         listen_for_signals(shutdown.clone()).map_err(|error| failed("The signals", &error))?;
         let sweeper = tokio::spawn(sweeper::run(prepared.store.clone(), prepared.config.retention.clone()));
         let mailer = tokio::spawn(rooms.mailer.clone().run(stopping(shutdown.clone())));
-        let doors = Doors::open(&rooms.app, own.is_some(), &shutdown);
+        let known = Known { operations_apart: own.is_some(), ..prepared.known.clone() };
+        let dev = Dev::of(&rooms.app, rooms.templates.clone(), known);
+        let doors = Doors::open(&rooms.app, own.is_some(), dev, &shutdown);
         let served = tokio::spawn(edge::serve(
             asynchronous(listener)?,
             doors.public,
@@ -167,6 +172,7 @@ fn listen_for_signals(shutdown: Shutdown) -> std::io::Result<()> {
 struct Rooms {
     app: Arc<App>,
     mailer: Mailer,
+    templates: Arc<Templates>,
 }
 
 impl Rooms {
@@ -181,11 +187,17 @@ impl Rooms {
         let templates = Arc::new(templates(config)?);
         let transport = transport(config, prepared.mode)?;
         let (store, vault) = (prepared.store.clone(), prepared.vault.clone());
-        let mailer =
-            Mailer::new(store.clone(), vault.clone(), templates, transport, clock.clone(), outbox.clone());
+        let mailer = Mailer::new(
+            store.clone(),
+            vault.clone(),
+            templates.clone(),
+            transport,
+            clock.clone(),
+            outbox.clone(),
+        );
         let signer = Signer::new(&settings.secrets);
         let app = App { settings, store, counters, vault, signer, hasher, outbox, clock };
-        Ok(Rooms { app: Arc::new(app), mailer })
+        Ok(Rooms { app: Arc::new(app), mailer, templates })
     }
 }
 

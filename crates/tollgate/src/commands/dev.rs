@@ -11,6 +11,7 @@ use crate::process::{self, Mode, Prepared};
 use crate::terminal::{Failure, Outcome, Terminal};
 use banner::Banner;
 use kernel::{Secret, Stopwatch};
+use server::dev::Known;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -40,7 +41,7 @@ pub fn run(loaded: Loaded, options: &Options, terminal: &Terminal) -> Outcome {
     config.listen = listener.local_addr().unwrap_or(config.listen);
     let (folder, made) = open_folder(options)?;
     complete(&mut config, &folder)?;
-    let prepared = Prepared::open(config, Mode::Dev, terminal)?;
+    let mut prepared = Prepared::open(config, Mode::Dev, terminal)?;
     let was_new = prepared.was_new;
     refuse_foreign_database(&prepared, &folder)?;
     let seeded = was_new && !options.no_seed;
@@ -48,13 +49,14 @@ pub fn run(loaded: Loaded, options: &Options, terminal: &Terminal) -> Outcome {
         seed::users(&prepared)?;
     }
     let key = seed::service_key(&prepared, &folder)?;
-    let base_url = prepared.config.base_url.clone().unwrap_or_default();
-    let banner = Banner {
-        base_url,
-        folder: made.then(|| options.data.clone()),
-        seeded: seed::is_seeded(&prepared)?,
-        key,
+    let seeded = seed::is_seeded(&prepared)?;
+    prepared.known = Known {
+        service_key: Some(Secret::new(key.clone())),
+        sample_user: seeded.then(seed::sample_user),
+        operations_apart: false,
     };
+    let base_url = prepared.config.base_url.clone().unwrap_or_default();
+    let banner = Banner { base_url, folder: made.then(|| options.data.clone()), seeded, key };
     let listening = prepared.config.listen;
     process::run(prepared, listener, terminal, move |terminal| {
         terminal.result(&banner.text(terminal, since_start.elapsed()), &banner.json(listening));

@@ -10,6 +10,7 @@ use identity::service_keys::{self, SCOPES};
 use identity::users::NewUser;
 use identity::{EmailAddress, deployment};
 use kernel::random;
+use server::dev::SampleUser;
 
 pub const USERS: [(&str, &str); 2] = [("Ada", "ada@example.test"), ("Bob", "bob@example.test")];
 pub const PASSWORD: &str = "correct-horse-battery";
@@ -31,6 +32,11 @@ pub fn users(prepared: &Prepared) -> Outcome {
         users.iter().try_for_each(|(user, hash)| create_with_password(tx, user, hash, now()).map(|_| ()))
     }));
     written.map_err(|error: store::Error| store_failure(&error))
+}
+
+/// The first of them, as the start page offers it.
+pub fn sample_user() -> SampleUser {
+    SampleUser { email: USERS[0].1.to_owned(), password: PASSWORD.to_owned() }
 }
 
 pub fn is_seeded(prepared: &Prepared) -> Result<bool, Failure> {
