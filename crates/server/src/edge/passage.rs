@@ -1,5 +1,6 @@
 //! A request's way in and its answer's way out: one function, so that a session check pays for nothing twice.
 
+use super::connection::RequestBody;
 use super::context::X_REQUEST_ID;
 use super::headers::Keeping;
 use super::{Dialect, Edge, Refusal, RequestContext, RequestId, cors, headers};
@@ -7,7 +8,6 @@ use axum::Router;
 use axum::body::Body;
 use http::header::CONNECTION;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri};
-use hyper::body::Incoming;
 use kernel::Stopwatch;
 use std::any::Any;
 use std::future::poll_fn;
@@ -22,7 +22,7 @@ pub(crate) async fn pass(
     edge: &Edge,
     router: &Router,
     peer: IpAddr,
-    mut request: Request<Incoming>,
+    mut request: Request<RequestBody>,
     stopping: impl Fn() -> bool,
 ) -> Response<Body> {
     let took = Stopwatch::start();
@@ -96,7 +96,7 @@ fn url_length(url: &Uri) -> usize {
 /// The router's answer, or what its handler panicked with.
 async fn routed(
     mut router: Router,
-    request: Request<Incoming>,
+    request: Request<RequestBody>,
 ) -> Result<Response<Body>, Box<dyn Any + Send>> {
     let mut answer = pin!(async move { router.call(request).await });
     poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| answer.as_mut().poll(cx))) {

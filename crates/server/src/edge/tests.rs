@@ -320,11 +320,36 @@ async fn a_body_that_grows_too_large_is_refused_and_its_answer_arrives() {
 #[tokio::test]
 async fn a_body_that_does_not_arrive_is_given_up() {
     let server = start(Limits::default(), &[]).await;
-    let mut client = server.client().await;
-    let answer = client.ask("POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\nabc").await;
-    assert_eq!(answer.status, 408);
-    assert_eq!(answer.headers["connection"], "close");
-    assert!(client.is_closed().await);
+    // Many at once: the body's time ends together with a look at the connection, which must not take it for idle.
+    let mut clients = Vec::new();
+    for _ in 0..50 {
+        let mut client = server.client().await;
+        client.send("POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\nabc").await;
+        clients.push(client);
+    }
+    for client in &mut clients {
+        let answer = client.answer().await;
+        assert_eq!((answer.status, answer.headers["connection"].as_str()), (408, "close"));
+        assert!(client.is_closed().await);
+    }
+}
+
+#[tokio::test]
+async fn the_rest_of_a_body_that_nobody_read_is_never_a_request() {
+    let server = start(Limits::default(), &[]).await;
+    let mut clients = Vec::new();
+    for _ in 0..20 {
+        let mut client = server.client().await;
+        // The handler answers without looking at the body.
+        client.send("GET /hello HTTP/1.1\r\nhost: x\r\ncontent-length: 400\r\n\r\n").await;
+        assert_eq!(client.answer().await.status, 200);
+        clients.push(client);
+    }
+    several_rests().await;
+    for client in &mut clients {
+        let _ = client.stream.write_all(HELLO.as_bytes()).await;
+        assert!(client.is_closed().await, "{}", String::from_utf8_lossy(&client.unread));
+    }
 }
 
 #[tokio::test]
