@@ -52,12 +52,15 @@ on_both_engines!(openapi_describes_the_doors);
 /// Each request's body is being awaited by the server when the signal comes.
 fn requests_under_way_are_answered_after_sigterm(engine: Engine) {
     let mut server = Server::start(engine);
-    let body = br#"{"email":"nobody@example.com","password":"not the password"}"#;
+    // Each an address of its own: too many wrong guesses for one are refused before they are judged.
+    let body = |number: usize| {
+        format!(r#"{{"email":"nobody-{number:03}@example.com","password":"not the password"}}"#)
+    };
     let head = format!(
         "POST /api/auth/sign-in/email HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\n\
          Content-Length: {}\r\nExpect: 100-continue\r\n\r\n",
         server.address,
-        body.len()
+        body(0).len()
     );
     let mut clients: Vec<Connection> = (0..CLIENTS)
         .map(|_| {
@@ -72,8 +75,8 @@ fn requests_under_way_are_answered_after_sigterm(engine: Engine) {
 
     server.signal("TERM");
     until_leaving(&server);
-    for client in &mut clients {
-        client.send(body).expect("the body is still taken");
+    for (number, client) in clients.iter_mut().enumerate() {
+        client.send(body(number).as_bytes()).expect("the body is still taken");
     }
     for (number, client) in clients.iter_mut().enumerate() {
         let response =
