@@ -2,11 +2,12 @@
 //! each at low priority with memory of its own, a short queue, and a refusal when it is full.
 
 use crate::passwords::{self, Workspace};
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use kernel::{Secret, random};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 const QUEUE_PER_THREAD: usize = 32;
@@ -15,6 +16,8 @@ const QUEUE_PER_THREAD: usize = 32;
 /// would look like eleven guesses.
 const TURNS_AT_ONCE: usize = 4;
 const TURNS_WAITING: usize = 64;
+/// A thread without work for this long gives its 19 MiB back.
+const REST: Duration = Duration::from_secs(5);
 /// Added to the threads' niceness: the scheduler prefers every request to them.
 const NICENESS: i32 = 10;
 
@@ -134,23 +137,31 @@ impl HashPool {
 fn work(tasks: &Receiver<Task>, done: &AtomicU64, decoy: &str) {
     // Linux keeps niceness per thread. Where it is refused, the pool's size alone has to do.
     let _ = rustix::process::nice(NICENESS);
-    let mut workspace = Workspace::new();
-    while let Ok(task) = tasks.recv() {
+    let mut kept: Option<Workspace> = None;
+    loop {
+        let task = match tasks.recv_timeout(REST) {
+            Ok(task) => task,
+            Err(RecvTimeoutError::Timeout) => {
+                kept = None;
+                match tasks.recv() {
+                    Ok(task) => task,
+                    Err(_) => return,
+                }
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
         done.fetch_add(1, Ordering::Relaxed);
+        let workspace = kept.get_or_insert_with(Workspace::new);
         match task {
             Task::Hash { password, answer } => {
                 // Nobody waits any more: the connection is gone.
                 if !answer.is_closed() {
-                    let _ = answer.send(passwords::hash(
-                        password.expose(),
-                        &mut workspace,
-                        &mut random::secure(),
-                    ));
+                    let _ = answer.send(passwords::hash(password.expose(), workspace, &mut random::secure()));
                 }
             }
             Task::Check { password, stored, answer } => {
                 if !answer.is_closed() {
-                    let _ = answer.send(check(&password, stored.as_deref(), decoy, &mut workspace));
+                    let _ = answer.send(check(&password, stored.as_deref(), decoy, workspace));
                 }
             }
         }

@@ -24,37 +24,37 @@ impl Millis {
 
     /// `2026-11-20T21:00:00.000Z`: always milliseconds, always `Z`.
     pub fn iso(self) -> String {
-        let mut text = String::with_capacity(24);
-        self.write_iso(&mut text);
-        text
+        self.iso_text().as_str().to_string()
     }
 
-    /// Appends the text of [`Millis::iso`] without an allocation of its own: session checks print six of them.
-    pub fn write_iso(self, out: &mut String) {
+    /// The same without an allocation: a session check prints six of them.
+    pub fn iso_text(self) -> IsoText {
         let days = self.0.div_euclid(DAY);
         let rest = self.0.rem_euclid(DAY);
         let (year, month, day) = civil_from_days(days);
         if !(0..=9999).contains(&year) {
             // Outside four digits ISO 8601 needs a sign; no clock gives it, but a stored value must not panic.
-            out.push_str(if year < 0 { "0000-01-01T00:00:00.000Z" } else { "9999-12-31T23:59:59.999Z" });
-            return;
+            return IsoText(*if year < 0 {
+                b"0000-01-01T00:00:00.000Z"
+            } else {
+                b"9999-12-31T23:59:59.999Z"
+            });
         }
-        let mut digits = |mut value: i64, width: usize, after: char| {
-            let mut text = [b'0'; 4];
-            for place in text[..width].iter_mut().rev() {
+        let mut text = *b"0000-00-00T00:00:00.000Z";
+        let mut digits = |from: usize, to: usize, mut value: i64| {
+            for place in text[from..to].iter_mut().rev() {
                 *place = b'0' + (value % 10) as u8;
                 value /= 10;
             }
-            out.extend(text[..width].iter().map(|&digit| char::from(digit)));
-            out.push(after);
         };
-        digits(year, 4, '-');
-        digits(month, 2, '-');
-        digits(day, 2, 'T');
-        digits(rest / HOUR, 2, ':');
-        digits(rest / MINUTE % 60, 2, ':');
-        digits(rest / SECOND % 60, 2, '.');
-        digits(rest % SECOND, 3, 'Z');
+        digits(0, 4, year);
+        digits(5, 7, month);
+        digits(8, 10, day);
+        digits(11, 13, rest / HOUR);
+        digits(14, 16, rest / MINUTE % 60);
+        digits(17, 19, rest / SECOND % 60);
+        digits(20, 23, rest % SECOND);
+        IsoText(text)
     }
 
     /// Reads `YYYY-MM-DDTHH:mm:ss[.fff]Z`.
@@ -92,9 +92,19 @@ impl Millis {
     }
 }
 
+/// An instant as text, on the stack.
+#[derive(Debug, Clone, Copy)]
+pub struct IsoText([u8; 24]);
+
+impl IsoText {
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).expect("digits and separators are ASCII")
+    }
+}
+
 impl fmt::Display for Millis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.iso())
+        f.write_str(self.iso_text().as_str())
     }
 }
 

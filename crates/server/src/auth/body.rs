@@ -14,7 +14,7 @@ pub fn parse(
     if kind == BodyKind::None {
         return Ok(None);
     }
-    let Some(given) = content_type else { return Ok(None) };
+    let Some(given) = content_type.filter(|given| !given.is_empty()) else { return Ok(None) };
     let base = given.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
     let form = base == "application/x-www-form-urlencoded";
     // As the original judges it: the type only has to contain the words.
@@ -24,6 +24,9 @@ pub fn parse(
             _ => "application/json",
         };
         return Err(Failure::ContentType { given: given.to_string(), allowed });
+    }
+    if bytes.is_empty() {
+        return Ok(None);
     }
     if form {
         return Ok(Some(Value::Object(form_values(bytes))));
@@ -35,9 +38,6 @@ pub fn parse(
         return Err(Failure::ContentType { given: given.to_string(), allowed: "application/json" });
     }
     let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
-    if bytes.iter().all(u8::is_ascii_whitespace) {
-        return Ok(None);
-    }
     if deeper_than(bytes, depth) {
         return Err(Code::InvalidJson.into());
     }
@@ -128,6 +128,14 @@ mod tests {
         assert!(json(&format!("{}{}", "[".repeat(33), "]".repeat(33))).is_err());
         assert!(json(&format!("{{\"a\":\"{}\\\"{}\"}}", "[".repeat(100), "{".repeat(100))).is_ok());
         assert!(json("{").is_err());
-        assert!(json(" ").unwrap().is_none());
+        assert!(json(" ").is_err());
+    }
+
+    #[test]
+    fn nothing_sent_is_no_body_whatever_its_type() {
+        assert!(json("").unwrap().is_none());
+        assert!(parse(BodyKind::Json, Some(""), b"{}", 32).unwrap().is_none());
+        let form = parse(BodyKind::JsonOrForm, Some("application/x-www-form-urlencoded"), b"", 32);
+        assert!(form.unwrap().is_none());
     }
 }

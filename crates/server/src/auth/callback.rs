@@ -1,6 +1,7 @@
 //! Redirect targets in bodies and queries: judged on every change before its body is validated, and on every link.
 
 use super::error::{Code, Failure};
+use super::fields::is_truthy;
 use http::StatusCode;
 use kernel::TrustedOrigins;
 use kernel::redirect::{Target, judge};
@@ -19,14 +20,12 @@ pub fn check_change(
     body: Option<&Value>,
     query: &[(String, String)],
 ) -> Result<(), Failure> {
-    let member = |name: &str| body.and_then(|body| body.get(name)).filter(|value| !is_empty(value));
+    let member = |name: &str| body.and_then(|body| body.get(name)).filter(|value| is_truthy(value));
     let from_query = || -> Result<Option<Value>, Failure> {
         let mut values = query.iter().filter(|(key, _)| key == "callbackURL");
         match (values.next(), values.next()) {
             (_, Some(_)) => Err(Failure::Message(StatusCode::BAD_REQUEST, NOT_A_STRING[0])),
-            (found, None) => {
-                Ok(found.map(|(_, value)| Value::String(value.clone())).filter(|value| !is_empty(value)))
-            }
+            (found, None) => Ok(found.map(|(_, value)| Value::String(value.clone())).filter(is_truthy)),
         }
     };
     let query_callback = from_query()?;
@@ -61,10 +60,4 @@ pub fn check_link(trusted: &TrustedOrigins, query: &[(String, String)]) -> Resul
 /// The target again, for an endpoint that sends people there; it passed before, so this only parses.
 pub fn target(trusted: &TrustedOrigins, text: &str) -> Result<Target, Failure> {
     judge(trusted, text).ok_or(Code::InvalidCallbackUrl.into())
-}
-
-fn is_empty(value: &Value) -> bool {
-    matches!(value, Value::Null | Value::Bool(false))
-        || value.as_str() == Some("")
-        || value.as_i64() == Some(0)
 }

@@ -28,7 +28,7 @@ impl Endpoint for DeleteUser {
     const SPEC: Spec = Spec::post("/delete-user", Access::SignedIn, "Deletes one's own account");
 
     fn read(fields: &mut Fields) -> Input {
-        fields.maybe_object();
+        fields.need_object();
         Input {
             callback: fields.maybe_text("callbackURL"),
             password: fields.maybe_text("password").filter(|text| !text.is_empty()).map(Secret::new),
@@ -44,9 +44,6 @@ impl Endpoint for DeleteUser {
         let live = call.signed_in()?;
         let with_password = input.password.is_some();
         if let Some(password) = input.password {
-            if password.expose().encode_utf16().count() > settings.email_password.max_length {
-                return Err(Code::PasswordTooLong.into());
-            }
             prove(&call, password, Code::InvalidPassword).await?;
         }
         if let Some(token) = input.token {

@@ -7,8 +7,9 @@ use super::fields::Fields;
 use crate::app::App;
 use crate::openapi::{Auth, Door, Field, Kind, RouteDoc};
 use axum::response::Response;
+use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, SET_COOKIE};
-use http::{HeaderMap, StatusCode};
+use http::request::Parts;
 use identity::LiveSession;
 use kernel::signed::decode_uri_component;
 use kernel::{ClientAddress, Millis, UserId};
@@ -156,9 +157,9 @@ pub struct Call {
     pub names: Arc<Names>,
     pub now: Millis,
     pub client: ClientAddress,
-    pub headers: HeaderMap,
+    pub request: Arc<Parts>,
     /// What the caller presented as a session, whether it opens one or not.
-    pub presented: Presented,
+    pub presented: Arc<Presented>,
     /// Present for every endpoint whose access demands it.
     pub session: Option<LiveSession>,
 }
@@ -170,11 +171,11 @@ impl Call {
     }
 
     pub fn user_agent(&self) -> &str {
-        self.headers.get(http::header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or("")
+        self.request.headers.get(http::header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or("")
     }
 
     pub fn cookie_lines(&self) -> impl Iterator<Item = &str> {
-        super::cookies::lines(&self.headers)
+        super::cookies::lines(&self.request.headers)
     }
 }
 
@@ -209,8 +210,12 @@ pub struct Reply {
 
 impl Reply {
     pub fn json(body: &impl Serialize) -> Reply {
-        let bytes = serde_json::to_vec(body).unwrap_or_default();
-        Reply::bytes(bytes)
+        // A user and a session take some 750 bytes.
+        let mut bytes = Vec::with_capacity(1_024);
+        match serde_json::to_writer(&mut bytes, body) {
+            Ok(()) => Reply::bytes(bytes),
+            Err(error) => super::error::Failure::from(store::Error::Fault(error.to_string())).into_reply(),
+        }
     }
 
     pub fn bytes(body: Vec<u8>) -> Reply {

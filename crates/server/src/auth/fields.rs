@@ -109,6 +109,15 @@ impl Fields {
         }
     }
 
+    /// A string that must not be empty.
+    pub fn some_text(&mut self, name: &'static str) -> String {
+        let text = self.text(name);
+        if matches!(self.member(name), Some(Value::String(text)) if text.is_empty()) {
+            self.issues.push(format!("[body.{name}] Too small: expected string to have >=1 characters"));
+        }
+        text
+    }
+
     pub fn maybe_text(&mut self, name: &'static str) -> Option<String> {
         self.ask(name, false, false);
         self.member(name).is_some().then(|| self.read_text(name))
@@ -146,13 +155,14 @@ impl Fields {
         }
     }
 
-    pub fn has(&self, name: &str) -> bool {
-        self.member(name).is_some()
+    /// Whether a member says something: null, false, zero and the empty string count as absent in the original.
+    pub fn says(&self, name: &str) -> bool {
+        self.member(name).is_some_and(is_truthy)
     }
 
     /// Members that only the server sets: naming one is refused, not ignored.
     pub fn refuse(&mut self, names: &[&'static str]) {
-        let refused = names.iter().find(|name| self.has(name));
+        let refused = names.iter().find(|name| self.says(name));
         if let (Some(name), None) = (refused, &self.failure) {
             self.failure = Some(Failure::FieldNotAllowed(name));
         }
@@ -180,14 +190,37 @@ impl Fields {
         first
     }
 
-    /// Any text is true, even `false`; only the empty one is not. Clients rely on it.
+    /// The first of repeated parameters; what stands there is nobody's mistake.
+    pub fn first_query(&mut self, name: &'static str) -> Option<String> {
+        self.asked.push(Asked { name, in_query: true, flag: false, required: false });
+        self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone())
+    }
+
     pub fn query_flag(&mut self, name: &'static str) -> bool {
-        self.maybe_query(name).is_some_and(|text| !text.is_empty())
+        self.asked.push(Asked { name, in_query: true, flag: false, required: false });
+        has_flag(&self.query, name)
     }
 
     /// The text of a braced segment of the path, counted from 0.
     pub fn segment(&self, index: usize) -> String {
         self.path.get(index).cloned().unwrap_or_default()
+    }
+}
+
+/// Any text is true, even `false`, and so is any repetition; only the empty text is not. Clients rely on it.
+pub fn has_flag(query: &[(String, String)], name: &str) -> bool {
+    let mut values = query.iter().filter(|(key, _)| key == name).map(|(_, value)| value);
+    values.next().is_some_and(|first| !first.is_empty() || values.next().is_some())
+}
+
+/// As JavaScript judges a value where it expects a truth.
+pub fn is_truthy(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Bool(flag) => *flag,
+        Value::Number(number) => number.as_f64() != Some(0.0),
+        Value::String(text) => !text.is_empty(),
+        Value::Array(_) | Value::Object(_) => true,
     }
 }
 

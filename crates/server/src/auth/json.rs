@@ -8,7 +8,7 @@ pub struct Instant(pub Millis);
 
 impl Serialize for Instant {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.0.iso())
+        serializer.serialize_str(self.0.iso_text().as_str())
     }
 }
 

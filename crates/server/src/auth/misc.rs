@@ -30,7 +30,7 @@ impl Endpoint for ErrorPage {
         Spec::get("/error", Access::Anyone, "Leads people to the app's own page with an error's code");
 
     fn read(fields: &mut Fields) -> Error {
-        Error { code: fields.maybe_query("error"), description: fields.maybe_query("error_description") }
+        Error { code: fields.first_query("error"), description: fields.first_query("error_description") }
     }
 
     /// Nothing that was sent is put into a page; the code is a plain word or `UNKNOWN`.

@@ -108,7 +108,7 @@ impl Endpoint for ListDeviceSessions {
 
     async fn run(call: Call, (): ()) -> Outcome {
         enabled(&call)?;
-        let tokens = held(&call.app, &call.headers).into_iter().map(|(_, token)| token).collect();
+        let tokens = held(&call.app, &call.request.headers).into_iter().map(|(_, token)| token).collect();
         let found = live_sessions(&call.app, tokens, call.now).await?;
         let mut users = std::collections::HashSet::new();
         let list: Vec<Both<'_>> =
@@ -169,7 +169,7 @@ impl Endpoint for Revoke {
             return Ok(reply);
         }
         // Another of the browser's sessions takes over, if there is one.
-        let tokens = held(&call.app, &call.headers).into_iter().map(|(_, token)| token).collect();
+        let tokens = held(&call.app, &call.request.headers).into_iter().map(|(_, token)| token).collect();
         match live_sessions(&call.app, tokens, call.now).await?.first() {
             Some(next) => Ok(reply.grant(Grant::renew(next))),
             None => Ok(reply.end_session(&call)),

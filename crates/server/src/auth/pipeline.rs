@@ -5,7 +5,7 @@ use super::cookies::{Keep, Names, Writer};
 use super::current::{self, Presented, Refresh, Resolved};
 use super::endpoint::{Access, BodyKind, Call, Endpoint, Grant, Method, Outcome, Reply, Spec};
 use super::error::{Code, Failure};
-use super::fields::Fields;
+use super::fields::{Fields, has_flag};
 use super::{body, callback, multi_session, origin_guard, rates};
 use crate::app::App;
 use crate::edge::{self, Refusal, RequestContext};
@@ -80,7 +80,9 @@ async fn unknown(app: Arc<App>, names: Arc<Names>, request: Request) -> Response
 
 async fn serve<E: Endpoint>(app: Arc<App>, names: Arc<Names>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    let presented = Presented::read(&app, &names, &parts.headers);
+    let presented = Arc::new(Presented::read(&app, &names, &parts.headers));
+    // Shared, not copied: a copy of the headers costs more than the whole look-up of a session.
+    let parts = Arc::new(parts);
     let mut before = Vec::new();
     let outcome = steps::<E>(&app, &names, &presented, &parts, body, &mut before).await;
     // An endpoint that decides about the session's cookies overrules what the look-up found.
@@ -88,7 +90,7 @@ async fn serve<E: Endpoint>(app: Arc<App>, names: Arc<Names>, request: Request) 
     if !before.is_empty() && !reply.decides_session() {
         reply = reply.cookies_before(before);
     }
-    match finish(&app, &names, &presented, &parts.headers, reply, &parts).await {
+    match finish(&app, &names, &presented, reply, &parts).await {
         Ok(reply) => reply.into_response(),
         Err(failure) => failure.into_reply().into_response(),
     }
@@ -97,8 +99,8 @@ async fn serve<E: Endpoint>(app: Arc<App>, names: Arc<Names>, request: Request) 
 async fn steps<E: Endpoint>(
     app: &Arc<App>,
     names: &Arc<Names>,
-    presented: &Presented,
-    parts: &Parts,
+    presented: &Arc<Presented>,
+    parts: &Arc<Parts>,
     body: Body,
     before: &mut Vec<String>,
 ) -> Outcome {
@@ -116,7 +118,8 @@ async fn steps<E: Endpoint>(
     if spec.link {
         callback::check_link(trusted, &query)?;
     }
-    let mut fields = Fields::new(parsed, query.clone(), segments(spec.path, parts.uri.path()));
+    let extend = !app.settings.session.defer_refresh && !has_flag(&query, "disableRefresh");
+    let mut fields = Fields::new(parsed, query, segments(spec.path, parts.uri.path()));
     let input = E::read(&mut fields);
     fields.finish()?;
     if spec.signs_in {
@@ -125,11 +128,7 @@ async fn steps<E: Endpoint>(
     let session = match spec.access {
         Access::Anyone => None,
         access => {
-            let refresh = if app.settings.session.defer_refresh || has_flag(&query, "disableRefresh") {
-                Refresh::No
-            } else {
-                Refresh::Yes
-            };
+            let refresh = if extend { Refresh::Yes } else { Refresh::No };
             let resolved = current::resolve(app, presented, refresh, context.now).await?;
             before.extend(current::cookie_lines(app, names, presented, &resolved));
             admit(app, access, resolved, &context)?
@@ -140,7 +139,7 @@ async fn steps<E: Endpoint>(
         names: names.clone(),
         now: context.now,
         client: context.client,
-        headers: parts.headers.clone(),
+        request: parts.clone(),
         presented: presented.clone(),
         session,
     };
@@ -196,17 +195,10 @@ async fn read_body(
 }
 
 /// Writes the cookies of a session that the endpoint began or renewed, and the header for clients without cookies.
-async fn finish(
-    app: &App,
-    names: &Names,
-    presented: &Presented,
-    headers: &HeaderMap,
-    mut reply: Reply,
-    parts: &Parts,
-) -> Outcome {
+async fn finish(app: &App, names: &Names, presented: &Presented, mut reply: Reply, parts: &Parts) -> Outcome {
     if let Some(grant) = reply.take_grant() {
         let now = context_of(parts).now;
-        let lines = grant_cookies(app, names, presented, headers, &grant, now).await?;
+        let lines = grant_cookies(app, names, presented, &parts.headers, &grant, now).await?;
         reply = reply.cookies(lines);
     }
     if app.settings.methods.bearer
@@ -252,10 +244,6 @@ fn context_of(parts: &Parts) -> RequestContext {
 pub fn query_pairs(parts: &Parts) -> Vec<(String, String)> {
     let Some(query) = parts.uri.query() else { return Vec::new() };
     url::form_urlencoded::parse(query.as_bytes()).into_owned().collect()
-}
-
-fn has_flag(query: &[(String, String)], name: &str) -> bool {
-    query.iter().any(|(key, value)| key == name && !value.is_empty())
 }
 
 /// The texts that stand where the route has braces.

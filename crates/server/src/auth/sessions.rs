@@ -92,6 +92,7 @@ impl Endpoint for UpdateSession {
 
     fn read(fields: &mut Fields) {
         fields.need_record();
+        fields.refuse(&["impersonatedBy", "activeOrganizationId", "activeTeamId"]);
     }
 
     /// No deployment has fields of its own in a session, so whatever is sent leaves nothing to update.

@@ -17,6 +17,7 @@ impl Endpoint for SignOut {
         fields.maybe_object();
         fields.maybe_text("callbackURL");
         fields.maybe_flag("disableRedirect");
+        fields.maybe_text("state");
     }
 
     async fn run(call: Call, (): ()) -> Outcome {

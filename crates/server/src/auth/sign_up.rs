@@ -19,6 +19,8 @@ use std::sync::Arc;
 /// What only the server sets about a user.
 pub const SERVER_FIELDS: [&str; 6] =
     ["role", "banned", "banReason", "banExpires", "twoFactorEnabled", "isAnonymous"];
+/// Those of them that a sign-up may not even name; the others begin as every new user's and what is sent is ignored.
+const REFUSED_FIELDS: [&str; 3] = ["role", "banReason", "banExpires"];
 
 /// A session that is not to be remembered lives a day, and is never extended.
 const SHORT_LIFE: i64 = DAY;
@@ -56,11 +58,12 @@ impl Endpoint for SignUpEmail {
 
     fn read(fields: &mut Fields) -> Input {
         fields.need_object();
-        fields.refuse(&SERVER_FIELDS);
+        fields.need_record();
+        fields.refuse(&REFUSED_FIELDS);
         Input {
             name: fields.text("name"),
             email: fields.email("email"),
-            password: Secret::new(fields.text("password")),
+            password: Secret::new(fields.some_text("password")),
             image: fields.maybe_text("image"),
             callback: fields.maybe_text("callbackURL"),
             remember: fields.maybe_flag("rememberMe"),
