@@ -39,9 +39,18 @@ pub enum Verdict {
 pub struct Span {
     pub address: SocketAddr,
     pub connections: usize,
-    /// Load that is not counted, at the beginning.
+    /// Load that is not counted, at the beginning. Without it a closed loop counts every answer and measures until the
+    /// last one.
     pub warm_up: Duration,
     pub measured: Duration,
+}
+
+impl Span {
+    /// Whether every answer counts, those after the end too. For slow requests, whose answers may come in bursts that a
+    /// short span would catch or miss by chance.
+    fn is_whole(&self) -> bool {
+        self.warm_up.is_zero()
+    }
 }
 
 #[derive(Debug)]
@@ -76,7 +85,8 @@ pub fn closed_loop(span: Span, exchange: &mut impl Exchange) -> Result<Tally, St
         for at in ready.drain(..) {
             let Some(verdict) = pool.receive(at, exchange)? else { continue };
             let now = Instant::now();
-            tally.note(&verdict, pool.connections[at].since, now, begin, end)?;
+            let until = if span.is_whole() { now + PATIENCE } else { end };
+            tally.note(&verdict, pool.connections[at].since, now, begin, until)?;
             match verdict {
                 Verdict::Refused(pause) => parked.push((now + pause, at)),
                 _ if now < end => pool.send(at, exchange, now)?,
@@ -92,7 +102,13 @@ pub fn closed_loop(span: Span, exchange: &mut impl Exchange) -> Result<Tally, St
             pool.send(at, exchange, now)?;
         }
     }
-    tally.total += pool.drain(exchange)?;
+    pool.drain(exchange, |verdict, since, now| {
+        let until = if span.is_whole() { now + PATIENCE } else { end };
+        tally.note(verdict, since, now, begin, until)
+    })?;
+    if span.is_whole() {
+        tally.measured = begin.elapsed();
+    }
     Ok(tally)
 }
 
@@ -311,8 +327,11 @@ impl Pool {
     }
 
     /// Waits for the answers that are still to come, so that the next round finds the server idle.
-    fn drain(&mut self, exchange: &mut impl Exchange) -> Result<u64, String> {
-        let mut drained = 0;
+    fn drain(
+        &mut self,
+        exchange: &mut impl Exchange,
+        mut note: impl FnMut(&Verdict, Instant, Instant) -> Result<(), String>,
+    ) -> Result<(), String> {
         let end = Instant::now() + PATIENCE;
         let mut ready = Vec::new();
         while self.connections.iter().any(|connection| connection.waiting) {
@@ -321,14 +340,12 @@ impl Pool {
             }
             self.wait(end, &mut ready)?;
             for at in ready.drain(..) {
-                match self.receive(at, exchange)? {
-                    Some(Verdict::Wrong(what)) => return Err(what),
-                    Some(_) => drained += 1,
-                    None => {}
+                if let Some(verdict) = self.receive(at, exchange)? {
+                    note(&verdict, self.connections[at].since, Instant::now())?;
                 }
             }
         }
-        Ok(drained)
+        Ok(())
     }
 }
 
@@ -395,6 +412,18 @@ mod tests {
         let tally = closed_loop(span(address, 4, 300), &mut Plain).unwrap();
         assert!(tally.latencies.count() > 0);
         assert!(tally.refused > 0 && tally.total >= tally.refused + tally.latencies.count() as u64);
+    }
+
+    #[test]
+    fn without_a_warm_up_the_answers_after_the_end_count_too() {
+        let address = server(|_| {
+            std::thread::sleep(Duration::from_millis(200));
+            OK
+        });
+        let span = Span { warm_up: Duration::ZERO, ..span(address, 4, 50) };
+        let tally = closed_loop(span, &mut Plain).unwrap();
+        assert_eq!(tally.latencies.count(), 4);
+        assert!(tally.measured >= Duration::from_millis(200));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use kernel::{Clock as _, Millis, SystemClock};
 use rustix::process::Signal;
 use std::io::BufWriter;
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -28,10 +29,10 @@ impl Postgres {
         let major = version(&programs)?.split('.').next().unwrap_or_default().to_owned();
         let data = folder.join(format!("data-{major}"));
         std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-        let as_postgres = rustix::process::getuid().is_root();
-        if as_postgres {
-            run(Command::new("chown").arg("postgres").arg(folder))?;
-            run(&mut command(&programs, "psql", folder).arg("--version")).map_err(|error| {
+        if let Some((user, group)) = owner()? {
+            std::os::unix::fs::chown(folder, Some(user), Some(group))
+                .map_err(|error| format!("{}: {error}", folder.display()))?;
+            run(command(&programs, "psql", folder)?.arg("--version")).map_err(|error| {
                 format!(
                     "{error}\nthe user postgres must be able to enter {}; choose another with --folder",
                     folder.display()
@@ -39,7 +40,7 @@ impl Postgres {
             })?;
         }
         if !data.join("PG_VERSION").is_file() {
-            run(command(&programs, "initdb", folder).arg("-D").arg(&data).args([
+            run(command(&programs, "initdb", folder)?.arg("-D").arg(&data).args([
                 "-U",
                 "postgres",
                 "-A",
@@ -50,7 +51,7 @@ impl Postgres {
             ]))?;
         }
         let address = free_address()?;
-        let mut server = command(&programs, "postgres", folder);
+        let mut server = command(&programs, "postgres", folder)?;
         server.arg("-D").arg(&data);
         for setting in [
             "listen_addresses=127.0.0.1",
@@ -176,17 +177,27 @@ impl Postgres {
     }
 }
 
-/// PostgreSQL refuses to run as root; the package brings a user for it.
-fn command(programs: &Path, program: &str, folder: &Path) -> Command {
-    let mut command = if rustix::process::getuid().is_root() {
-        let mut command = Command::new("runuser");
-        command.args(["-u", "postgres", "--"]).arg(programs.join(program));
-        command
-    } else {
-        Command::new(programs.join(program))
+/// The user and group that own the cluster, when this program is root: PostgreSQL refuses to run as root, and its
+/// package brings a user for it.
+fn owner() -> Result<Option<(u32, u32)>, String> {
+    if !rustix::process::getuid().is_root() {
+        return Ok(None);
+    }
+    let number = |option: &str| {
+        let text = run(Command::new("id").args([option, "postgres"]))?;
+        text.trim().parse().map_err(|error| format!("id {option} postgres: {error}"))
     };
+    Ok(Some((number("-u")?, number("-g")?)))
+}
+
+/// A program of the cluster's owner. Not by `runuser`, which stays between and keeps signals to itself.
+fn command(programs: &Path, program: &str, folder: &Path) -> Result<Command, String> {
+    let mut command = Command::new(programs.join(program));
     command.current_dir(folder);
-    command
+    if let Some((user, group)) = owner()? {
+        command.uid(user).gid(group);
+    }
+    Ok(command)
 }
 
 /// Debian keeps the server's programs out of `PATH`, a folder per version: the newest one.

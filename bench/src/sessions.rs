@@ -202,7 +202,7 @@ impl<'a> Field<'a> {
             format!("sign-in, {SIGN_IN_CONNECTIONS} connections (each side with its own default hash)");
         let (rounds, measured) = (self.options.rounds(), self.options.round());
         let rows = self.in_turns(&what, &columns, rounds, true, |field, at| {
-            let span = field.span(at, SIGN_IN_CONNECTIONS, measured);
+            let span = Span { warm_up: Duration::ZERO, ..field.span(at, SIGN_IN_CONNECTIONS, measured) };
             let mut sign_ins = SignIns::new(field.options.rows(), span.address, field.next_draw());
             let before = field.players[at].server.processor_time();
             let mut tally = closed_loop(span, &mut sign_ins)?;
