@@ -8,5 +8,8 @@
 
 mod harness;
 
+mod instances;
+mod matrix;
 mod operations;
+mod program;
 mod survival;

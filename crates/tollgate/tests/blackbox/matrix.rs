@@ -1,0 +1,562 @@
+//! The authorization matrix: every route of every door against every kind of caller.
+//!
+//! The routes come from `/openapi.json`, which is made from the same list as the router: a route without a row fails here,
+//! and so does a row without a route.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use crate::harness::database::quoted;
+use crate::harness::{Browser, Engine, PASSWORD, Request, Response, Server};
+use crate::on_both_engines;
+use crate::program::Program;
+
+/// Who calls. The order is that of the columns of [`ROWS`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Caller {
+    Nobody,
+    SignedIn,
+    /// Signed in, but too long ago for delicate things.
+    Stale,
+    Expired,
+    Revoked,
+    /// With the session from before the ban.
+    Banned,
+    /// Signed in, naming what belongs to somebody else.
+    Other,
+    /// A service key where a session's token belongs.
+    ServiceKey,
+    /// A live token with a signature of somebody else's making.
+    Forged,
+    /// A live token without a cookie.
+    Bearer,
+}
+
+const CALLERS: [Caller; 10] = [
+    Caller::Nobody,
+    Caller::SignedIn,
+    Caller::Stale,
+    Caller::Expired,
+    Caller::Revoked,
+    Caller::Banned,
+    Caller::Other,
+    Caller::ServiceKey,
+    Caller::Forged,
+    Caller::Bearer,
+];
+
+impl Caller {
+    fn is_signed_in(self) -> bool {
+        matches!(self, Caller::SignedIn | Caller::Stale | Caller::Other | Caller::Bearer)
+    }
+}
+
+/// What a request may name: the caller's own, or for [`Caller::Other`] somebody else's.
+struct Things {
+    email: String,
+    session_token: String,
+    account_id: String,
+    /// Different for each request.
+    number: usize,
+}
+
+struct Row {
+    method: &'static str,
+    path: &'static str,
+    /// A request that only the caller can be the reason to refuse.
+    request: fn(&Things) -> Request,
+    expected: [u16; 10],
+}
+
+const fn row(
+    method: &'static str,
+    path: &'static str,
+    expected: [u16; 10],
+    request: fn(&Things) -> Request,
+) -> Row {
+    Row { method, path, request, expected }
+}
+
+const fn everybody(status: u16) -> [u16; 10] {
+    [status; 10]
+}
+
+const fn members(status: u16) -> [u16; 10] {
+    [401, status, status, 401, 401, 401, status, 401, 401, status]
+}
+
+/// Those who signed in a moment ago; `stale` is what the others among the members get.
+const fn fresh_members(status: u16, stale: u16) -> [u16; 10] {
+    [401, status, stale, 401, 401, 401, status, 401, 401, status]
+}
+
+/// Where a cookie of this browser has to belong to the named session.
+///                            nobody in   stale exp. rev. ban. other key  forg. bearer
+const HOLDERS: [u16; 10] = [401, 200, 200, 401, 401, 401, 401, 401, 401, 401];
+/// A signed-in caller may only ask for their own address; everybody else gets the same answer whoever is named.
+const NOT_FOR_OTHERS: [u16; 10] = [200, 200, 200, 200, 200, 200, 400, 200, 200, 200];
+
+const ROWS: &[Row] = &[
+    row("GET", "/api/auth/get-session", everybody(200), |_| Request::get("/api/auth/get-session")),
+    row("GET", "/api/auth/session", everybody(200), |_| Request::get("/api/auth/session")),
+    row("POST", "/api/auth/get-session", everybody(405), |_| post("/get-session", json!({}))),
+    row("POST", "/api/auth/sign-up/email", everybody(200), |things| {
+        let email = format!("new-{}@example.com", things.number);
+        post("/sign-up/email", json!({"name": "New", "email": email, "password": PASSWORD}))
+    }),
+    row("POST", "/api/auth/sign-in/email", everybody(200), |_| {
+        post("/sign-in/email", json!({"email": SIGNS_IN, "password": PASSWORD}))
+    }),
+    row("POST", "/api/auth/sign-out", everybody(200), |_| post("/sign-out", json!({}))),
+    row("GET", "/api/auth/list-sessions", fresh_members(200, 403), |_| {
+        Request::get("/api/auth/list-sessions")
+    }),
+    row("POST", "/api/auth/revoke-session", members(200), |things| {
+        post("/revoke-session", json!({"token": things.session_token}))
+    }),
+    row("POST", "/api/auth/revoke-sessions", members(200), |_| post("/revoke-sessions", json!({}))),
+    row("POST", "/api/auth/revoke-other-sessions", members(200), |_| {
+        post("/revoke-other-sessions", json!({}))
+    }),
+    // No deployment has fields of its own in a session, so there is nothing to change.
+    row("POST", "/api/auth/update-session", members(400), |_| post("/update-session", json!({}))),
+    row("POST", "/api/auth/update-user", members(200), |_| post("/update-user", json!({"name": "Renamed"}))),
+    row("POST", "/api/auth/change-email", members(200), |things| {
+        post("/change-email", json!({"newEmail": format!("moved-{}@example.com", things.number)}))
+    }),
+    row("POST", "/api/auth/change-password", members(200), |_| {
+        post("/change-password", json!({"currentPassword": PASSWORD, "newPassword": "another horse battery"}))
+    }),
+    row("POST", "/api/auth/verify-password", members(200), |_| {
+        post("/verify-password", json!({"password": PASSWORD}))
+    }),
+    row("POST", "/api/auth/request-password-reset", everybody(200), |things| {
+        post("/request-password-reset", json!({"email": things.email}))
+    }),
+    // Whoever holds the mailed token is served; this one was never mailed.
+    row("GET", "/api/auth/reset-password/{token}", everybody(302), |_| {
+        Request::get("/api/auth/reset-password/never-mailed?callbackURL=%2F")
+    }),
+    row("POST", "/api/auth/reset-password", everybody(400), |_| {
+        post("/reset-password", json!({"newPassword": "another horse battery", "token": "never-mailed"}))
+    }),
+    row("POST", "/api/auth/send-verification-email", NOT_FOR_OTHERS, |things| {
+        post("/send-verification-email", json!({"email": things.email}))
+    }),
+    row("GET", "/api/auth/verify-email", everybody(401), |_| {
+        Request::get("/api/auth/verify-email?token=never-mailed")
+    }),
+    row("POST", "/api/auth/delete-user", fresh_members(200, 400), |_| post("/delete-user", json!({}))),
+    row("GET", "/api/auth/delete-user/callback", everybody(404), |_| {
+        Request::get("/api/auth/delete-user/callback?token=never-mailed")
+    }),
+    row("GET", "/api/auth/list-accounts", members(200), |_| Request::get("/api/auth/list-accounts")),
+    // 400: the last way to sign in stays, and somebody else's is not found.
+    row("POST", "/api/auth/unlink-account", fresh_members(400, 403), |things| {
+        post("/unlink-account", json!({"accountId": things.account_id}))
+    }),
+    row("GET", "/api/auth/multi-session/list-device-sessions", everybody(200), |_| {
+        Request::get("/api/auth/multi-session/list-device-sessions")
+    }),
+    row("POST", "/api/auth/multi-session/set-active", HOLDERS, |things| {
+        post("/multi-session/set-active", json!({"sessionToken": things.session_token}))
+    }),
+    row("POST", "/api/auth/multi-session/revoke", HOLDERS, |things| {
+        post("/multi-session/revoke", json!({"sessionToken": things.session_token}))
+    }),
+    row("GET", "/api/auth/ok", everybody(200), |_| Request::get("/api/auth/ok")),
+    row("GET", "/api/auth/error", everybody(302), |_| Request::get("/api/auth/error")),
+    row("GET", "/healthz", everybody(200), |_| Request::get("/healthz")),
+    row("GET", "/readyz", everybody(200), |_| Request::get("/readyz")),
+    row("GET", "/metrics", everybody(200), |_| Request::get("/metrics")),
+    row("GET", "/openapi.json", everybody(200), |_| Request::get("/openapi.json")),
+];
+
+/// Routes that answer everybody with 200 and whose body tells who was recognised: an invalid caller gets this one.
+const NOTHING: [(&str, &str); 3] = [
+    ("/api/auth/get-session", "null"),
+    ("/api/auth/session", "null"),
+    ("/api/auth/multi-session/list-device-sessions", "[]"),
+];
+
+const SIGNS_IN: &str = "signs-in@example.com";
+const SETTINGS: &str = "[accounts]\nchange_email = true\ndelete_user = true\n";
+
+fn post(path: &str, body: Value) -> Request {
+    Request::post(&format!("/api/auth{path}"), &body)
+}
+
+fn every_route_answers_every_caller_as_the_table_says(engine: Engine) {
+    let server = Server::with(engine, SETTINGS);
+    rows_and_routes_are_the_same(&server);
+    let mut stage = Stage::set(&server);
+    let before = stage.bystanders();
+    let mut wrong = Vec::new();
+    for row in ROWS {
+        for (caller, expected) in CALLERS.into_iter().zip(row.expected) {
+            let response = stage.call(row, caller);
+            if response.status != expected {
+                let found = (response.status, response.text());
+                wrong.push(format!("{} {} by {caller:?}: {found:?}, not {expected}", row.method, row.path));
+            }
+            let nothing = NOTHING.iter().find(|(path, _)| *path == row.path && row.method == "GET");
+            if let (Some((_, nothing)), false) = (nothing, caller.is_signed_in())
+                && response.text() != *nothing
+            {
+                wrong.push(format!("{} recognises {caller:?}: {}", row.path, response.text()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert_eq!(stage.bystanders(), before, "a refused caller changed something");
+}
+on_both_engines!(every_route_answers_every_caller_as_the_table_says);
+
+#[track_caller]
+fn rows_and_routes_are_the_same(server: &Server) {
+    let routes = documented(&Request::get("/openapi.json").send(server.address).expect("an answer").json());
+    let rows: BTreeSet<String> = ROWS.iter().map(|row| format!("{} {}", row.method, row.path)).collect();
+    assert_eq!(rows.len(), ROWS.len(), "a row stands twice");
+    let without_row: Vec<&String> = routes.difference(&rows).collect();
+    let without_route: Vec<&String> = rows.difference(&routes).collect();
+    assert!(without_row.is_empty() && without_route.is_empty(), "{without_row:?} {without_route:?}");
+}
+
+/// `METHOD /path` of every operation of an OpenAPI document.
+fn documented(document: &Value) -> BTreeSet<String> {
+    let paths = document["paths"].as_object().expect("the document lists paths");
+    let methods = |(path, item): (&String, &Value)| {
+        let methods = item.as_object().expect("a path lists methods");
+        methods.keys().map(|method| format!("{} {path}", method.to_ascii_uppercase())).collect::<Vec<_>>()
+    };
+    paths.iter().flat_map(methods).collect()
+}
+
+/// The people of the table. Those who are refused are the same for all rows; those who are served are new each time.
+struct Stage<'a> {
+    server: &'a Server,
+    victim: Person,
+    expired: Person,
+    revoked: Person,
+    banned: Person,
+    forged: Person,
+    service_key: String,
+    count: usize,
+}
+
+struct Person {
+    browser: Browser,
+    id: String,
+    email: String,
+    token: String,
+    account_id: String,
+}
+
+impl<'a> Stage<'a> {
+    fn set(server: &'a Server) -> Stage<'a> {
+        Browser::new(server).sign_up(SIGNS_IN);
+        let expired = person(server, "expired@example.com");
+        let moved = server.database.shift("sessions", "expires_at", -8 * DAY, &of(&expired));
+        assert_eq!(moved, 1);
+        // Whoever shows an expired session ends it; so it is put back for each request.
+        server
+            .database
+            .execute(&format!("CREATE TABLE kept AS SELECT * FROM sessions WHERE {}", of(&expired)));
+        let revoked = person(server, "revoked@example.com");
+        let mut elsewhere = Browser::new(server);
+        elsewhere.sign_in(&revoked.email);
+        elsewhere.post("/api/auth/revoke-session", json!({"token": revoked.token})).expect(200);
+        let banned = person(server, "banned@example.com");
+        server.command(&["user", "ban", &banned.email]).expect_done();
+        Stage {
+            server,
+            victim: person(server, "victim@example.com"),
+            expired,
+            revoked,
+            banned,
+            forged: person(server, "forged@example.com"),
+            service_key: server.service_key(),
+            count: 0,
+        }
+    }
+
+    fn call(&mut self, row: &Row, caller: Caller) -> Response {
+        self.count += 1;
+        let (browser, things) = self.cast(caller);
+        // Cookies of the answer are not kept: those who are refused come again.
+        browser.clone().send((row.request)(&things))
+    }
+
+    fn cast(&self, caller: Caller) -> (Browser, Things) {
+        let email = format!("person-{}@example.com", self.count);
+        let own = |person: &Person| self.things_of(person);
+        match caller {
+            Caller::Nobody => (Browser::new(self.server), own(&self.victim)),
+            Caller::SignedIn => {
+                let person = person(self.server, &email);
+                (person.browser.clone(), own(&person))
+            }
+            Caller::Stale => {
+                let person = person(self.server, &email);
+                self.server.database.shift("sessions", "created_at", -2 * DAY, &of(&person));
+                (person.browser.clone(), own(&person))
+            }
+            Caller::Expired => {
+                let back = "INSERT INTO sessions SELECT * FROM kept WHERE true ON CONFLICT DO NOTHING";
+                self.server.database.execute(back);
+                (self.expired.browser.clone(), own(&self.expired))
+            }
+            Caller::Revoked => (self.revoked.browser.clone(), own(&self.revoked)),
+            Caller::Banned => (self.banned.browser.clone(), own(&self.banned)),
+            Caller::Other => (person(self.server, &email).browser, own(&self.victim)),
+            Caller::ServiceKey => (self.bearing(&self.service_key), own(&self.victim)),
+            Caller::Forged => {
+                let mut browser = Browser::new(self.server);
+                let signature = "A".repeat(43) + "=";
+                let value = format!("{}.{signature}", self.forged.token);
+                browser.set_cookie("better-auth.session_token", &value);
+                browser.set_cookie(&multi_cookie(&self.forged), &value);
+                (browser, own(&self.forged))
+            }
+            Caller::Bearer => {
+                let person = person(self.server, &email);
+                (self.bearing(&person.token), own(&person))
+            }
+        }
+    }
+
+    fn bearing(&self, token: &str) -> Browser {
+        let mut browser = Browser::new(self.server);
+        browser.origin = None;
+        browser.headers.push(("Authorization".into(), format!("Bearer {token}")));
+        browser
+    }
+
+    fn things_of(&self, person: &Person) -> Things {
+        Things {
+            email: person.email.clone(),
+            session_token: person.token.clone(),
+            account_id: person.account_id.clone(),
+            number: self.count,
+        }
+    }
+
+    /// Everything that belongs to those whom nobody may change.
+    fn bystanders(&self) -> String {
+        let mut found = String::new();
+        for person in [&self.victim, &self.expired, &self.revoked, &self.banned, &self.forged] {
+            for (table, column) in [("users", "id"), ("accounts", "user_id")] {
+                let sql = format!("SELECT * FROM {table} WHERE {column} = {}", quoted(&person.id));
+                found.push_str(&format!("{:?}\n", self.server.database.rows(&sql)));
+            }
+        }
+        for person in [&self.victim, &self.forged] {
+            let sql = format!("SELECT * FROM sessions WHERE {} ORDER BY id", of(person));
+            found.push_str(&format!("{:?}\n", self.server.database.rows(&sql)));
+        }
+        found
+    }
+}
+
+const DAY: i64 = 24 * 3600 * 1000;
+
+fn person(server: &Server, email: &str) -> Person {
+    let mut browser = Browser::new(server);
+    let made = browser.sign_up(email);
+    let text = |value: &Value| value.as_str().unwrap_or_else(|| panic!("not text in {made}")).to_owned();
+    let id = text(&made["user"]["id"]);
+    let account_id =
+        server.database.value(&format!("SELECT id FROM accounts WHERE user_id = {}", quoted(&id)));
+    let account_id = account_id.expect("a sign-up makes an account");
+    Person { browser, id, email: email.to_owned(), token: text(&made["token"]), account_id }
+}
+
+fn of(person: &Person) -> String {
+    format!("user_id = {}", quoted(&person.id))
+}
+
+fn multi_cookie(person: &Person) -> String {
+    format!("better-auth.session_token_multi-{}", person.token.to_ascii_lowercase())
+}
+
+// ---- Ids: one's own, another's, and those that do not exist ----
+
+/// Routes that take an id or a token and are judged by who the caller is. Others that take one open to whoever was
+/// mailed it.
+const NAMES_A_THING: [&str; 6] = [
+    "/api/auth/delete-user",
+    "/api/auth/delete-user/callback",
+    "/api/auth/multi-session/revoke",
+    "/api/auth/multi-session/set-active",
+    "/api/auth/revoke-session",
+    "/api/auth/unlink-account",
+];
+const OPENS_TO_ITS_READER: [&str; 3] =
+    ["/api/auth/reset-password", "/api/auth/reset-password/{token}", "/api/auth/verify-email"];
+
+/// A route that takes an id and is in neither list has no test below.
+#[test]
+fn every_route_that_takes_an_id_is_known() {
+    let document = Program::in_new_folder().run(&["openapi"]).expect_done().json();
+    let named: BTreeSet<&str> = document["paths"]
+        .as_object()
+        .expect("the document lists paths")
+        .iter()
+        .filter(|(path, item)| path.contains('{') || names_an_id(item))
+        .map(|(path, _)| path.as_str())
+        .collect();
+    let known: BTreeSet<&str> = NAMES_A_THING.into_iter().chain(OPENS_TO_ITS_READER).collect();
+    assert_eq!(named, known);
+}
+
+fn names_an_id(item: &Value) -> bool {
+    let is_id = |name: &str| {
+        let name = name.to_ascii_lowercase();
+        name == "id"
+            || name.ends_with("_id")
+            || name.ends_with("token")
+            || name == "accountid"
+            || name.ends_with("userid")
+    };
+    let operations = item.as_object().expect("a path lists methods").values();
+    operations.into_iter().any(|operation| {
+        let queries = operation["parameters"].as_array().into_iter().flatten();
+        let members = &operation["requestBody"]["content"]["application/json"]["schema"]["properties"];
+        let members = members.as_object().into_iter().flatten().map(|(name, _)| name.as_str());
+        queries.filter_map(|query| query["name"].as_str()).chain(members).any(is_id)
+    })
+}
+
+fn revoking_by_token_ends_ones_own_session_only(engine: Engine) {
+    let server = Server::start(engine);
+    let (mut ada, mut bob) = (person(&server, "ada@example.com"), person(&server, "bob@example.com"));
+    let mut second = Browser::new(&server);
+    let second_token = second.sign_in("ada@example.com")["token"].as_str().expect("a token").to_owned();
+    // The answer tells nothing, and nothing happens.
+    for token in [ada.token.as_str(), "absent"] {
+        bob.browser.post("/api/auth/revoke-session", json!({"token": token})).expect(200);
+    }
+    assert_eq!(ada.browser.session()["user"]["email"], "ada@example.com");
+    ada.browser.post("/api/auth/revoke-session", json!({"token": second_token})).expect(200);
+    assert_eq!(second.session(), Value::Null);
+    assert_eq!(ada.browser.session()["user"]["email"], "ada@example.com");
+    assert_eq!(bob.browser.session()["user"]["email"], "bob@example.com");
+}
+on_both_engines!(revoking_by_token_ends_ones_own_session_only);
+
+fn unlinking_finds_ones_own_account_only(engine: Engine) {
+    let server = Server::start(engine);
+    let (ada, mut bob) = (person(&server, "ada@example.com"), person(&server, "bob@example.com"));
+    let second = |person: &Person| {
+        let id = format!("second-{}", person.id);
+        server.database.execute(&format!(
+            "INSERT INTO accounts (id, user_id, provider_id, account_id, created_at, updated_at) \
+             VALUES ({}, {}, 'elsewhere', {}, 1, 1)",
+            quoted(&id),
+            quoted(&person.id),
+            quoted(&id)
+        ));
+        id
+    };
+    let (adas, bobs) = (second(&ada), second(&bob));
+    for id in [adas.as_str(), &ada.account_id, "absent"] {
+        bob.browser
+            .post("/api/auth/unlink-account", json!({"accountId": id}))
+            .refused(400, "ACCOUNT_NOT_FOUND");
+    }
+    bob.browser.post("/api/auth/unlink-account", json!({"accountId": bobs})).expect(200);
+    let count = |person: &Person| {
+        server
+            .database
+            .integer(&format!("SELECT COUNT(*) FROM accounts WHERE user_id = {}", quoted(&person.id)))
+    };
+    assert_eq!((count(&ada), count(&bob)), (2, 1));
+}
+on_both_engines!(unlinking_finds_ones_own_account_only);
+
+fn a_deletion_token_deletes_its_own_user_only(engine: Engine) {
+    let server = Server::with(engine, "[accounts]\ndelete_user = true\ndelete_needs_mail = true\n");
+    let (mut ada, mut bob) = (person(&server, "ada@example.com"), person(&server, "bob@example.com"));
+    let callback = "/api/auth/delete-user/callback?token=";
+    let others = mailed_token(&server, &mut ada);
+    bob.browser.post("/api/auth/delete-user", json!({"token": others})).refused(404, "INVALID_TOKEN");
+    let others = mailed_token(&server, &mut ada);
+    bob.browser.get(&format!("{callback}{others}")).refused(404, "INVALID_TOKEN");
+    bob.browser.post("/api/auth/delete-user", json!({"token": "absent"})).refused(404, "INVALID_TOKEN");
+    bob.browser.get(&format!("{callback}absent")).refused(404, "INVALID_TOKEN");
+    // Without a session the link is no key either.
+    let own = mailed_token(&server, &mut ada);
+    Browser::new(&server).get(&format!("{callback}{own}")).refused(404, "FAILED_TO_GET_USER_INFO");
+    assert_eq!(server.database.integer("SELECT COUNT(*) FROM users"), 2);
+    ada.browser.get(&format!("{callback}{own}")).expect(200);
+    let own = mailed_token(&server, &mut bob);
+    bob.browser.post("/api/auth/delete-user", json!({"token": own})).expect(200);
+    assert_eq!(server.database.integer("SELECT COUNT(*) FROM users"), 0);
+}
+on_both_engines!(a_deletion_token_deletes_its_own_user_only);
+
+fn mailed_token(server: &Server, person: &mut Person) -> String {
+    person.browser.post("/api/auth/delete-user", json!({})).expect(200);
+    let link = server.mail.take(&person.email, std::time::Duration::from_secs(10)).link();
+    let (_, rest) = link.split_once("token=").expect("the link carries a token");
+    rest.split('&').next().unwrap_or_default().to_owned()
+}
+
+fn a_browsers_sessions_are_chosen_by_its_own_cookies_only(engine: Engine) {
+    let server = Server::start(engine);
+    let (mut ada, mut bob) = (person(&server, "ada@example.com"), person(&server, "bob@example.com"));
+    let signed = bob.browser.cookie("better-auth.session_token").expect("a session cookie").to_owned();
+    for path in ["/api/auth/multi-session/set-active", "/api/auth/multi-session/revoke"] {
+        for token in [ada.token.as_str(), "absent"] {
+            bob.browser.post(path, json!({"sessionToken": token})).refused(401, "INVALID_SESSION_TOKEN");
+        }
+        // A cookie of the right name with a token of another session in it.
+        let mut crossed = bob.browser.clone();
+        crossed.set_cookie(&multi_cookie(&ada), &signed);
+        let response = crossed.post(path, json!({"sessionToken": ada.token}));
+        assert!(!response.text().contains("ada@example.com"), "{}", response.text());
+    }
+    assert_eq!(ada.browser.session()["user"]["email"], "ada@example.com");
+}
+on_both_engines!(a_browsers_sessions_are_chosen_by_its_own_cookies_only);
+
+// ---- The pages of `dev` ----
+
+const DEV_ROUTES: [(&str, u16); 6] = [
+    ("/dev", 200),
+    ("/dev/start", 307),
+    ("/dev/mail", 200),
+    ("/dev/mail.json", 200),
+    ("/dev/mail/{id}/html", 404),
+    ("/dev/assets/{file}", 404),
+];
+
+#[test]
+fn the_pages_of_dev_answer_this_machine_only() {
+    let program = Program::in_new_folder();
+    let dev = program.start(&["dev", "--listen", "127.0.0.1:0"]).expect("dev starts");
+    let port = dev.address.port();
+    let document = Request::get("/openapi.json").send(dev.address).expect("an answer").expect(200).json();
+    let serve = Program::in_new_folder().run(&["openapi"]).expect_done().json();
+    let only_dev: BTreeSet<String> = &documented(&document) - &documented(&serve);
+    let rows: BTreeSet<String> = DEV_ROUTES.iter().map(|(path, _)| format!("GET {path}")).collect();
+    assert_eq!(only_dev, rows);
+    let ask = |path: &str, host: &str, header: Option<(&str, &str)>| {
+        let path = path.replace("{id}", "absent").replace("{file}", "absent");
+        let mut request = Request::get(&path).header("Host", host);
+        if let Some((name, value)) = header {
+            request = request.header(name, value);
+        }
+        request.send(dev.address).expect("an answer").status
+    };
+    for (path, status) in DEV_ROUTES {
+        assert_eq!(ask(path, &format!("localhost:{port}"), None), status, "{path}");
+        assert_eq!(ask(path, &format!("evil.example:{port}"), None), 403, "{path}");
+        for (name, value) in
+            [("X-Forwarded-For", "192.0.2.1"), ("Forwarded", "for=192.0.2.1"), ("Via", "1.1 proxy")]
+        {
+            assert_eq!(ask(path, &format!("localhost:{port}"), Some((name, value))), 403, "{path} {name}");
+        }
+    }
+}
