@@ -106,7 +106,8 @@ pub fn run(
         listen_for_signals(shutdown.clone()).map_err(|error| failed("The signals", &error))?;
         let sweeper = tokio::spawn(sweeper::run(prepared.store.clone(), prepared.config.retention.clone()));
         let mailer = tokio::spawn(rooms.mailer.clone().run(stopping(shutdown.clone())));
-        let known = Known { operations_apart: own.is_some(), ..prepared.known.clone() };
+        let mails_leave = !matches!(prepared.config.mail.transport, Transport::Unset);
+        let known = Known { operations_apart: own.is_some(), mails_leave, ..prepared.known.clone() };
         let dev = Dev::of(&rooms.app, rooms.templates.clone(), known);
         let doors = Doors::open(&rooms.app, own.is_some(), dev, &shutdown);
         let served = tokio::spawn(edge::serve(

@@ -42,6 +42,7 @@ struct View<'a> {
     /// The first page, which new mails come to.
     first: bool,
     refreshing: bool,
+    mails_leave: bool,
 }
 
 #[derive(Serialize)]
@@ -69,7 +70,9 @@ pub async fn page(
     };
     match found {
         Ok((_, listing)) if as_json => listing.json(),
-        Ok((asked, listing)) => pages.views.page("inbox.html", &view(&pages.dev.app_name, &listing, &asked)),
+        Ok((asked, listing)) => pages
+            .views
+            .page("inbox.html", &view(&pages.dev.app_name, pages.dev.known.mails_leave, &listing, &asked)),
         Err(problem) => problem.answer(&pages.views, &headers),
     }
 }
@@ -177,13 +180,14 @@ impl Listing {
     }
 }
 
-fn view<'a>(app_name: &'a str, listing: &'a Listing, asked: &Asked) -> View<'a> {
+fn view<'a>(app_name: &'a str, mails_leave: bool, listing: &'a Listing, asked: &Asked) -> View<'a> {
     View {
         app_name,
         mails: listing.items.iter().map(MailView::of).collect(),
         next_cursor: listing.next_cursor.as_deref(),
         first: asked.cursor.is_none(),
         refreshing: asked.cursor.is_none() && asked.refreshing,
+        mails_leave,
     }
 }
 
@@ -220,5 +224,5 @@ fn with_links_opening_beside(html: &str) -> String {
 pub(super) fn render(views: &super::views::Views, listing: &Listing, query: &str) -> Response<Body> {
     let uri: Uri = format!("/dev/mail?{query}").parse().unwrap();
     let asked = Asked::read(&uri, MAILS_ON_PAGE).unwrap();
-    views.page("inbox.html", &view("My app", listing, &asked))
+    views.page("inbox.html", &view("My app", false, listing, &asked))
 }

@@ -66,6 +66,8 @@ pub struct Known {
     pub sample_user: Option<SampleUser>,
     /// Health, metrics and the OpenAPI document have a listener of their own.
     pub operations_apart: bool,
+    /// `mail.smtp_url` is set: mails are sent or dropped instead of being kept for the inbox.
+    pub mails_leave: bool,
 }
 
 #[derive(Clone)]

@@ -16,6 +16,7 @@ struct View<'a> {
     service_key: Option<&'a str>,
     sample_user: Option<Sample<'a>>,
     operations_here: bool,
+    mails_leave: bool,
 }
 
 #[derive(Serialize)]
@@ -43,6 +44,7 @@ pub async fn page(State(pages): State<Arc<Pages>>) -> Response<Body> {
                 .as_ref()
                 .map(|user| Sample { email: &user.email, password: &user.password }),
             operations_here: !dev.known.operations_apart,
+            mails_leave: dev.known.mails_leave,
         },
     )
 }

@@ -53,6 +53,7 @@ fn known() -> Known {
         service_key: Some(Secret::new("tg_sk_abc".into())),
         sample_user: Some(SampleUser { email: "ada@example.test".into(), password: "correct-horse".into() }),
         operations_apart: false,
+        mails_leave: false,
     }
 }
 
@@ -158,6 +159,11 @@ async fn the_shorter_ways_lead_to_the_start_page() {
 async fn an_empty_inbox_says_how_to_fill_it() {
     let page = open(known(), None).ask("/dev/mail", HTML).await;
     assert!(page.body.contains("No mail yet") && page.body.contains("requestPasswordReset"));
+    let leaving = open(Known { mails_leave: true, ..known() }, None);
+    for path in ["/dev", "/dev/mail"] {
+        let page = leaving.ask(path, HTML).await.body;
+        assert!(page.contains("smtp_url") && !page.contains("lands"), "{path}");
+    }
 }
 
 #[tokio::test]

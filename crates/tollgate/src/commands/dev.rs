@@ -53,7 +53,7 @@ pub fn run(loaded: Loaded, options: &Options, terminal: &Terminal) -> Outcome {
     prepared.known = Known {
         service_key: Some(Secret::new(key.clone())),
         sample_user: seeded.then(seed::sample_user),
-        operations_apart: false,
+        ..Known::default()
     };
     let base_url = prepared.config.base_url.clone().unwrap_or_default();
     let banner = Banner { base_url, folder: made.then(|| options.data.clone()), seeded, key };
