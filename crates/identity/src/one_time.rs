@@ -127,6 +127,19 @@ pub fn consume<P: DeserializeOwned>(
     })
 }
 
+/// What a value stands for while it works, without using it up.
+pub fn look<P: DeserializeOwned>(
+    tx: &mut Tx<'_>,
+    vault: &Vault,
+    purpose: Purpose,
+    value: &str,
+    now: Millis,
+) -> Result<Option<Found<P>>, Error> {
+    let look = |row: &Row<'_>| Ok((read(row)?, row.get::<Millis>(2)?, row.get::<Option<Millis>>(3)?));
+    let found = tx.query_opt(LOOK, params![&vault.hash(HASH, value), purpose.name()], look)?;
+    Ok(found.filter(|(_, end, used)| used.is_none() && *end > now).map(|(found, ..)| found))
+}
+
 /// Tells whether a value would work, without using it up.
 pub fn is_good(
     tx: &mut Tx<'_>,

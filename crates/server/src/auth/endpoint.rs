@@ -276,9 +276,8 @@ impl Reply {
         self.cookies(writer.lines)
     }
 
-    /// Whether the endpoint itself said what becomes of the session's cookies.
-    pub fn decides_session(&self) -> bool {
-        self.grant.is_some() || self.ends_session
+    pub fn ends_session(&self) -> bool {
+        self.ends_session
     }
 
     /// The value of the session cookie that this answer sets, decoded.

@@ -4,6 +4,7 @@ use super::endpoint::Reply;
 use http::StatusCode;
 use http::header::RETRY_AFTER;
 use kernel::Millis;
+use serde::Serialize;
 
 /// Why a request ends early.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -103,28 +104,28 @@ impl Failure {
         match self {
             Failure::Code(code) => {
                 let (code, status, message) = code.parts();
-                error(status, message, Some(code))
+                answer(status, message, Some(code))
             }
-            Failure::Message(status, message) => error(status, message, None),
+            Failure::Message(status, message) => answer(status, message, None),
             Failure::Validation(message) => {
-                error(StatusCode::BAD_REQUEST, &message, Some("VALIDATION_ERROR"))
+                answer(StatusCode::BAD_REQUEST, &message, Some("VALIDATION_ERROR"))
             }
             Failure::FieldNotAllowed(_) => {
-                error(StatusCode::BAD_REQUEST, &self.to_string(), Some("FIELD_NOT_ALLOWED"))
+                answer(StatusCode::BAD_REQUEST, &self.to_string(), Some("FIELD_NOT_ALLOWED"))
             }
             Failure::ContentType { given, allowed } => {
                 let message = format!("Content-Type \"{given}\" is not allowed. Allowed types: {allowed}");
-                error(StatusCode::UNSUPPORTED_MEDIA_TYPE, &message, Some("UNSUPPORTED_MEDIA_TYPE"))
+                answer(StatusCode::UNSUPPORTED_MEDIA_TYPE, &message, Some("UNSUPPORTED_MEDIA_TYPE"))
             }
             Failure::Empty(status) => Reply::empty(status),
             // The original's answer to the letter: its clients read `X-Retry-After`.
             Failure::TooMany { seconds } => {
-                error(StatusCode::TOO_MANY_REQUESTS, "Too many requests. Please try again later.", None)
+                answer(StatusCode::TOO_MANY_REQUESTS, "Too many requests. Please try again later.", None)
                     .header_text("x-retry-after", &seconds.to_string())
             }
             Failure::Locked { retry_at, now } => {
                 let seconds = ((retry_at.0 - now.0 + 999) / 1_000).max(1).to_string();
-                error(
+                answer(
                     StatusCode::TOO_MANY_REQUESTS,
                     "Too many wrong passwords for this account. Wait, or reset the password by mail.",
                     Some("TOO_MANY_ATTEMPTS"),
@@ -138,7 +139,7 @@ impl Failure {
             }
             Failure::Store(cause) => {
                 tracing::error!(error = %cause, "a statement failed");
-                error(
+                answer(
                     StatusCode::INTERNAL_SERVER_ERROR,
                     "Something went wrong on our side",
                     Some("INTERNAL_SERVER_ERROR"),
@@ -150,7 +151,7 @@ impl Failure {
 }
 
 fn unavailable() -> Reply {
-    error(
+    answer(
         StatusCode::SERVICE_UNAVAILABLE,
         "The service is busy. Please try again in a moment.",
         Some("SERVICE_UNAVAILABLE"),
@@ -158,11 +159,14 @@ fn unavailable() -> Reply {
     .header_text(RETRY_AFTER.as_str(), &UNAVAILABLE_SECONDS.to_string())
 }
 
-fn error(status: StatusCode, message: &str, code: Option<&str>) -> Reply {
-    let mut body = serde_json::Map::new();
-    body.insert("message".into(), message.into());
-    if let Some(code) = code {
-        body.insert("code".into(), code.into());
-    }
-    Reply::json(&serde_json::Value::Object(body)).status(status)
+#[derive(Serialize)]
+struct Body<'a> {
+    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<&'a str>,
+}
+
+/// An error as clients read it.
+pub fn answer(status: StatusCode, message: &str, code: Option<&str>) -> Reply {
+    Reply::json(&Body { message, code }).status(status)
 }

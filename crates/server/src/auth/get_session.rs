@@ -81,7 +81,8 @@ async fn answer(call: &Call, refresh: Refresh, tell_due: bool) -> Outcome {
         Some(live) => Reply::json(&Both {
             session: SessionBody::new(&live.session, &live.token),
             user: (&live.user).into(),
-            needs_refresh: tell_due.then_some(resolved.is_due),
+            // Nothing to tell where nothing is ever extended.
+            needs_refresh: (tell_due && !call.presented.dont_remember).then_some(resolved.is_due),
         }),
     };
     Ok(uncached(reply.cookies(cookies)))

@@ -8,6 +8,7 @@ use super::sign_up::new_session;
 use crate::settings::EmailPasswordSettings;
 use identity::attempts::{self, Begun};
 use identity::passwords::{Policy, Weakness};
+use identity::users::{self, Standing};
 use identity::{LiveSession, accounts, sessions};
 use kernel::{Secret, random};
 use serde::Serialize;
@@ -44,6 +45,10 @@ pub fn judge(settings: &EmailPasswordSettings, password: &str) -> Result<(), Fai
 /// Checks the signed-in user's password and gives its stored hash. Guessing here is counted with guessing at the
 /// sign-in, so that a stolen session is no way around that count.
 pub async fn prove(call: &Call, password: Secret<String>, wrong: Code) -> Result<String, Failure> {
+    // No password is longer, so none that long is worth hashing.
+    if password.expose().encode_utf16().count() > call.app.settings.email_password.max_length {
+        return Err(Code::PasswordTooLong.into());
+    }
     let user = &call.signed_in()?.user;
     let _turn = call.app.hasher.turn(&user.email).await?;
     let (app, id, email, now) = (call.app.clone(), user.id.clone(), user.email.clone(), call.now);
@@ -92,8 +97,12 @@ impl Endpoint for ChangePassword {
             .app
             .store
             .write(move |tx| {
+                users::take_turn(tx, &user.id)?;
+                // The user may have been banned or deleted while the password was hashed.
+                let current = users::by_id(tx, &user.id)?.filter(|user| user.standing(now) != Standing::Banned);
+                let Some(user) = current else { return Ok::<_, store::Error>(None) };
                 if !accounts::replace_password(tx, &user.id, &old, &new, now)? {
-                    return Ok::<_, store::Error>(None);
+                    return Ok(None);
                 }
                 identity::one_time::supersede(
                     tx,
@@ -107,7 +116,7 @@ impl Endpoint for ChangePassword {
                 Ok(Some(Some(sessions::create(
                     tx,
                     &app.vault,
-                    user.clone(),
+                    user,
                     &session,
                     now,
                     &mut random::secure(),

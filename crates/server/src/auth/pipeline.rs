@@ -85,9 +85,10 @@ async fn serve<E: Endpoint>(app: Arc<App>, names: Arc<Names>, request: Request) 
     let parts = Arc::new(parts);
     let mut before = Vec::new();
     let outcome = steps::<E>(&app, &names, &presented, &parts, body, &mut before).await;
-    // An endpoint that decides about the session's cookies overrules what the look-up found.
     let mut reply = outcome.unwrap_or_else(Failure::into_reply);
-    if !before.is_empty() && !reply.decides_session() {
+    // A session that the endpoint hands out stands behind one that was just extended, and so wins, as in the original;
+    // one that it ends is not extended first.
+    if !reply.ends_session() {
         reply = reply.cookies_before(before);
     }
     match finish(&app, &names, &presented, reply, &parts).await {

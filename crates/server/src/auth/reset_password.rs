@@ -158,12 +158,13 @@ impl Endpoint for ResetPassword {
                 let Some(user) = users::by_id(tx, &UserId::from_text(found.subject))? else {
                     return Ok(Ended::NoUser);
                 };
+                users::take_turn(tx, &user.id)?;
                 accounts::set_password(tx, &user.id, &hash, now, &mut random::secure())?;
                 if app.settings.email_password.revoke_sessions_on_reset {
                     sessions::revoke_all(tx, &user.id)?;
                 }
                 // The owner comes back in by mail, however often somebody else guessed.
-                attempts::succeed(tx, &app.vault, &user.email)?;
+                attempts::forget(tx, &app.vault, &user.email)?;
                 Ok::<_, store::Error>(Ended::Done)
             })
             .await?;

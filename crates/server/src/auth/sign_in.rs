@@ -38,6 +38,8 @@ enum Admitted {
     In(Box<LiveSession>),
     Banned,
     Unverified,
+    /// While it was compared, the password was replaced or the user deleted: it is no longer the right one.
+    Changed,
 }
 
 /// What a sign-in is checked against.
@@ -57,7 +59,7 @@ impl Endpoint for SignInEmail {
         Input {
             email: fields.text("email"),
             password: Secret::new(fields.text("password")),
-            callback: fields.maybe_text("callbackURL").filter(|text| !text.is_empty()),
+            callback: fields.maybe_text("callbackURL"),
             remember: fields.maybe_flag("rememberMe"),
         }
     }
@@ -91,6 +93,7 @@ impl Endpoint for SignInEmail {
             Admitted::In(live) => answer(&call, &live, &input.callback, input.remember),
             Admitted::Banned => Err(Code::BannedUser.into()),
             Admitted::Unverified => Err(Code::EmailNotVerified.into()),
+            Admitted::Changed => Err(Code::InvalidEmailOrPassword.into()),
         }
     }
 }
@@ -123,11 +126,12 @@ fn admit(
     callback: Option<&str>,
     now: Millis,
 ) -> Result<Admitted, store::Error> {
+    users::take_turn(tx, &user.id)?;
     attempts::succeed(tx, &app.vault, &user.email)?;
     // Read again: between the look-up and now the password may have been changed, and the user banned or deleted.
     let current = users::by_id(tx, &user.id)?;
     let unchanged = accounts::password_hash(tx, &user.id)?.as_deref() == Some(hash);
-    let Some(mut user) = current.filter(|_| unchanged) else { return Ok(Admitted::Banned) };
+    let Some(mut user) = current.filter(|_| unchanged) else { return Ok(Admitted::Changed) };
     match user.standing(now) {
         Standing::Banned => return Ok(Admitted::Banned),
         Standing::BanEnded => {
@@ -150,6 +154,7 @@ fn admit(
 fn answer(call: &Call, live: &LiveSession, target: &Option<String>, remember: Option<bool>) -> Outcome {
     let url = target
         .as_deref()
+        .filter(|text| !text.is_empty())
         .map(|text| callback::target(&call.app.settings.trusted_origins, text))
         .transpose()?;
     let body = Body {

@@ -2,13 +2,13 @@
 
 use super::callback;
 use super::endpoint::{Access, Call, Endpoint, Grant, Outcome, Reply, Spec};
-use super::error::{Code, Failure};
+use super::error::{self, Code, Failure};
 use super::fields::Fields;
 use super::json::UserBody;
 use super::sign_up::new_session;
 use crate::app::{App, promise_mail};
 use http::StatusCode;
-use identity::one_time::{self, Consumed, Purpose};
+use identity::one_time::{self, Consumed, Found, Purpose};
 use identity::users::{self, EmailChange};
 use identity::{EmailAddress, LiveSession, User, sessions};
 use kernel::signed::encode_uri_component;
@@ -31,6 +31,10 @@ pub enum Proof {
 }
 
 impl Proof {
+    fn moves_account(&self) -> bool {
+        matches!(self, Proof::AllowChange { .. } | Proof::ConfirmChange { .. })
+    }
+
     fn bound_to(&self) -> &str {
         match self {
             Proof::Address { email }
@@ -130,6 +134,12 @@ pub struct Follow {
     callback: Option<String>,
 }
 
+#[derive(Serialize)]
+struct Changed<'a> {
+    status: bool,
+    user: UserBody<'a>,
+}
+
 /// What following a link led to.
 enum Followed {
     /// Nothing to do any more: the address was proven before, or the link was followed before.
@@ -166,11 +176,12 @@ impl Endpoint for VerifyEmail {
             .write(move |tx| follow(tx, &app, &token, target.as_deref(), caller.as_ref(), now))
             .await?;
         call.app.outbox.wake();
-        let mut user_shown = None;
+        let mut reply = Reply::json(&json!({ "status": true, "user": null }));
         let mut grant = None;
         match followed {
             Followed::Refused(code) => return refuse(&call, &input, code),
-            Followed::Already | Followed::ChangeAllowed => {}
+            Followed::Already => {}
+            Followed::ChangeAllowed => reply = Reply::json(&json!({ "status": true })),
             Followed::Proven(user) => {
                 if call.app.settings.email_password.auto_sign_in_after_verification {
                     grant = Some(Grant::renew(&sign_in(&call, user).await?));
@@ -178,15 +189,13 @@ impl Endpoint for VerifyEmail {
             }
             Followed::AddressChanged(user) => {
                 grant = call.session.as_ref().map(Grant::renew);
-                user_shown = Some(user);
+                reply = Reply::json(&Changed { status: true, user: (&user).into() });
             }
         }
-        let reply = match &input.callback {
-            Some(text) => {
-                Reply::redirect(&callback::target(&call.app.settings.trusted_origins, text)?.location())
-            }
-            None => Reply::json(&json!({ "status": true, "user": user_shown.as_ref().map(UserBody::from) })),
-        };
+        if let Some(text) = &input.callback {
+            let target = callback::target(&call.app.settings.trusted_origins, text)?;
+            reply = Reply::redirect(&target.location());
+        }
         Ok(match grant {
             Some(grant) => reply.grant(grant),
             None => reply,
@@ -203,6 +212,12 @@ fn follow(
     caller: Option<&UserId>,
     now: Millis,
 ) -> Result<Followed, store::Error> {
+    // Opened in the browser of somebody else the link stays good for its owner.
+    let looked: Option<Found<Proof>> = one_time::look(tx, &app.vault, Purpose::VerifyEmail, token, now)?;
+    let is_others = |found: &Found<Proof>| caller.is_some_and(|caller| caller.as_str() != found.subject);
+    if looked.is_some_and(|found| found.payload.moves_account() && is_others(&found)) {
+        return Ok(Followed::Refused("INVALID_USER"));
+    }
     let consumed: Consumed<Proof> = one_time::consume(tx, &app.vault, Purpose::VerifyEmail, token, now)?;
     let found = match consumed {
         Consumed::Now(found) => found,
@@ -232,11 +247,6 @@ fn follow(
             }
             users::verify_email(tx, &user.id, &email, now)?;
             Ok(Followed::Proven(User { email_verified: true, updated_at: now, ..user }))
-        }
-        Proof::AllowChange { .. } | Proof::ConfirmChange { .. }
-            if caller.is_some_and(|caller| *caller != user.id) =>
-        {
-            Ok(Followed::Refused("INVALID_USER"))
         }
         Proof::AllowChange { email, to } => {
             let proof = Proof::ConfirmChange { email, to: to.clone() };
@@ -279,5 +289,5 @@ fn refuse(call: &Call, input: &Follow, code: &'static str) -> Outcome {
         "INVALID_USER" => "Invalid user",
         _ => "Invalid token",
     };
-    Ok(Reply::json(&json!({ "message": message, "code": code })).status(StatusCode::UNAUTHORIZED))
+    Ok(error::answer(StatusCode::UNAUTHORIZED, message, Some(code)))
 }
