@@ -10,6 +10,11 @@ mod harness;
 
 mod instances;
 mod matrix;
+mod multi_session;
 mod operations;
+mod origin;
 mod program;
+mod redirects;
+mod sessions;
+mod sign_in;
 mod survival;

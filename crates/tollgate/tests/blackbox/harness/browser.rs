@@ -23,6 +23,12 @@ pub struct Browser {
     cookies: Vec<Cookie>,
 }
 
+/// Path and query of a link.
+pub fn path_of(link: &str) -> &str {
+    let behind_scheme = link.find("://").map_or(0, |at| at + 3);
+    link[behind_scheme..].find('/').map_or("/", |at| &link[behind_scheme + at..])
+}
+
 #[derive(Debug, Clone)]
 struct Cookie {
     name: String,
@@ -44,6 +50,11 @@ impl Browser {
     pub fn on_page(mut self, origin: &str) -> Browser {
         self.origin = Some(origin.to_owned());
         self
+    }
+
+    /// The same browser asking another node.
+    pub fn at(&self, node: &Server) -> Browser {
+        Browser { address: node.address, ..self.clone() }
     }
 
     #[track_caller]
@@ -82,6 +93,18 @@ impl Browser {
     #[track_caller]
     pub fn sign_in(&mut self, email: &str) -> Value {
         self.post("/api/auth/sign-in/email", json!({"email": email, "password": PASSWORD})).expect(200).json()
+    }
+
+    /// A sign-in that may fail.
+    #[track_caller]
+    pub fn try_sign_in(&mut self, email: &str, password: &str) -> Response {
+        self.post("/api/auth/sign-in/email", json!({"email": email, "password": password}))
+    }
+
+    /// Opens a mailed link, wherever its host is.
+    #[track_caller]
+    pub fn follow(&mut self, link: &str) -> Response {
+        self.get(path_of(link))
     }
 
     #[track_caller]

@@ -133,6 +133,19 @@ impl Response {
         }
     }
 
+    /// The `code` of an error; empty when there is none.
+    pub fn code(&self) -> String {
+        let body: Option<Value> = serde_json::from_slice(&self.body).ok();
+        body.and_then(|body| Some(body.get("code")?.as_str()?.to_owned())).unwrap_or_default()
+    }
+
+    /// Asserts status and `code`.
+    #[track_caller]
+    pub fn refused(self, status: u16, code: &str) -> Response {
+        assert_eq!((self.status, self.code().as_str()), (status, code), "{}", self.text());
+        self
+    }
+
     /// Asserts the status, showing the body when it is another one.
     #[track_caller]
     pub fn expect(self, status: u16) -> Response {

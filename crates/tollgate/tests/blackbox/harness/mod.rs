@@ -22,11 +22,13 @@ pub mod http;
 pub mod mail;
 pub mod mail_sink;
 pub mod output;
+pub mod parallel;
 pub mod server;
 pub mod wait;
 
-pub use browser::{Browser, PASSWORD};
+pub use browser::{Browser, PASSWORD, path_of};
 pub use http::{Connection, Failure, Request, Response};
+pub use parallel::{at_full_length, in_parallel};
 pub use server::{Engine, Server};
 pub use wait::until;
 

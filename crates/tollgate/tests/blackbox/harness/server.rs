@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,6 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::database::Database;
+use super::http::Request;
 use super::mail_sink::MailSink;
 use super::output::Output;
 use super::wait::until;
@@ -164,6 +165,42 @@ impl Server {
     pub fn service_key(&self) -> String {
         let made = self.command(&["key", "create", "blackbox", "--json"]).expect_done().json();
         made["key"].as_str().unwrap_or_else(|| panic!("no key in {made}")).to_owned()
+    }
+
+    /// Changes the configuration file; the next start reads it.
+    pub fn reconfigure(&mut self, toml_extra: &str) {
+        let extra = toml::from_str(toml_extra).unwrap_or_else(|error| panic!("{toml_extra}\n{error}"));
+        merge(&mut self.config, &extra);
+        self.write_config();
+    }
+
+    /// A value of `/metrics` that has no labels.
+    #[track_caller]
+    pub fn metric(&self, name: &str) -> f64 {
+        let page =
+            Request::get("/metrics").send(self.address).expect("metrics are answered").expect(200).text();
+        let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
+        value.unwrap_or_else(|| panic!("{name} is not in\n{page}"))
+    }
+
+    /// How many passwords were hashed, to be stored or to be compared.
+    #[track_caller]
+    pub fn passwords_hashed(&self) -> i64 {
+        self.metric("tollgate_passwords_total") as i64
+    }
+
+    /// What the process holds in memory, in bytes (Linux).
+    pub fn resident_bytes(&self) -> u64 {
+        let id = self.process.as_ref().expect("the server runs").id();
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("the process has a status");
+        let kibibytes =
+            status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next());
+        kibibytes.and_then(|text| text.parse::<u64>().ok()).expect("the status names the memory") * 1024
+    }
+
+    /// Where its configuration lies, and whatever it writes beside it.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     pub fn config_file(&self) -> PathBuf {
