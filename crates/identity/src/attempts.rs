@@ -32,12 +32,20 @@ pub fn begin(tx: &mut Tx<'_>, vault: &Vault, subject: &str, now: Millis) -> Resu
     Ok(Begun::Allowed)
 }
 
-/// The password was right, or was replaced by mail: the short count starts anew. The day's count only gets this one
-/// attempt back, so that a guesser cannot hide between an owner's sign-ins.
+/// The password was right: the short count starts anew. The day's count only gets this one attempt back, so that a
+/// guesser cannot hide between an owner's sign-ins.
 pub fn succeed(tx: &mut Tx<'_>, vault: &Vault, subject: &str) -> Result<(), Error> {
     let (short, long) = keys(vault, subject);
     tx.execute(CLEAR, params![&short])?;
     tx.execute(GIVE_BACK, params![&long]).map(|_| ())
+}
+
+/// The password was replaced by mail: what was guessed before is worth nothing any more, and the owner comes in at once,
+/// however often somebody else has guessed.
+pub fn forget(tx: &mut Tx<'_>, vault: &Vault, subject: &str) -> Result<(), Error> {
+    let (short, long) = keys(vault, subject);
+    tx.execute(CLEAR, params![&short])?;
+    tx.execute(CLEAR, params![&long]).map(|_| ())
 }
 
 fn keys(vault: &Vault, subject: &str) -> (String, String) {

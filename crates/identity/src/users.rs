@@ -187,6 +187,13 @@ pub fn change_email(
     Ok(if changed { EmailChange::Changed } else { EmailChange::Refused })
 }
 
+/// Waits for the user's turn. Where two transactions run at once (PostgreSQL), one that begins a session and one that
+/// ends them all would each miss what the other writes: a session would outlive a ban, or a replaced password open one.
+/// Taken before anything is read, so that the second sees what the first did.
+pub fn take_turn(tx: &mut Tx<'_>, id: &UserId) -> Result<(), Error> {
+    tx.lock("sessions of user", &[id.as_str()])
+}
+
 /// Bans a user and ends all sessions in the same breath.
 pub fn ban(
     tx: &mut Tx<'_>,
@@ -195,6 +202,7 @@ pub fn ban(
     until: Option<Millis>,
     now: Millis,
 ) -> Result<bool, Error> {
+    take_turn(tx, id)?;
     let known = tx.execute(BAN, params![id.as_str(), reason, until, now])? == 1;
     crate::sessions::revoke_all(tx, id)?;
     Ok(known)
@@ -206,6 +214,7 @@ pub fn unban(tx: &mut Tx<'_>, id: &UserId, now: Millis) -> Result<bool, Error> {
 
 /// Deletes a user with all sessions, accounts and open links.
 pub fn delete(tx: &mut Tx<'_>, id: &UserId) -> Result<bool, Error> {
+    take_turn(tx, id)?;
     crate::one_time::forget_subject(tx, id.as_str())?;
     Ok(tx.execute(DELETE, params![id.as_str()])? == 1)
 }
