@@ -1,5 +1,7 @@
 //! The command line: what can be typed, and which room carries it out.
 
+mod document;
+
 use crate::commands;
 use crate::config::{Environment, load};
 use crate::terminal::{Outcome, Terminal};
@@ -56,6 +58,7 @@ enum Command {
 
 #[derive(Debug, Clone, clap::ValueEnum)]
 enum ReferencePage {
+    CommandLine,
     Configuration,
 }
 
@@ -72,7 +75,10 @@ enum KeyCommand {
     /// List all keys with their last use
     List,
     /// End a key at once
-    Revoke { id: String },
+    Revoke {
+        /// As `key list` shows it
+        id: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -88,6 +94,7 @@ enum UserCommand {
     Promote {
         /// Address or id
         user: String,
+        /// Several are separated by commas; `user` takes the others away
         #[arg(long, default_value = "admin")]
         role: String,
     },
@@ -95,7 +102,8 @@ enum UserCommand {
     Ban {
         /// Address or id
         user: String,
-        #[arg(long, default_value = "")]
+        /// What `user show` tells about the ban [default: none]
+        #[arg(long, default_value = "", hide_default_value = true)]
         reason: String,
         /// How long, such as 7d, or until when, such as 2027-01-01T00:00:00Z [default: for ever]
         #[arg(long)]
@@ -120,9 +128,15 @@ enum SecretsCommand {
 #[derive(Debug, Subcommand)]
 enum BackupCommand {
     /// Copy the database while it is in use, and check the copy
-    Create { file: PathBuf },
+    Create {
+        /// Where the copy goes; an existing file is not replaced
+        file: PathBuf,
+    },
     /// Check a copy and put it in the database's place; the server must be stopped
-    Restore { file: PathBuf },
+    Restore {
+        /// A copy that `backup create` made
+        file: PathBuf,
+    },
 }
 
 /// Reads the command line, does what it says, and gives the exit code: 0 done, 1 refused or failed, 2 usage.
@@ -166,6 +180,10 @@ fn carry_out(arguments: Arguments, environment: &Environment, terminal: &Termina
         Command::Openapi => commands::openapi::run(load(), terminal),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "tollgate", &mut std::io::stdout());
+            Ok(())
+        }
+        Command::Reference { page: ReferencePage::CommandLine } => {
+            print!("{}", document::reference_page(Arguments::command()));
             Ok(())
         }
         Command::Reference { page: ReferencePage::Configuration } => {
