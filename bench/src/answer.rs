@@ -56,8 +56,10 @@ pub fn header<'a>(head: &'a [u8], name: &str) -> Option<&'a [u8]> {
     })
 }
 
-/// The body and how many bytes its chunks took.
-fn unchunk(bytes: &[u8]) -> Result<Option<(Cow<'_, [u8]>, usize)>, String> {
+/// A body and how many bytes its chunks took.
+type Unchunked<'a> = (Cow<'a, [u8]>, usize);
+
+fn unchunk(bytes: &[u8]) -> Result<Option<Unchunked<'_>>, String> {
     let mut body = Cow::Borrowed(&bytes[..0]);
     let mut at = 0;
     loop {

@@ -136,9 +136,12 @@ pub fn open_loop(span: Span, per_second: u32, exchange: &mut impl Exchange) -> R
             late.push_back(due);
             due += distance;
         }
-        while let (Some(&at), Some(&since)) = (idle.front(), late.front()) {
-            (idle.pop_front(), late.pop_front());
-            pool.send(at, exchange, since)?;
+        while !idle.is_empty()
+            && let Some(since) = late.pop_front()
+        {
+            if let Some(at) = idle.pop_front() {
+                pool.send(at, exchange, since)?;
+            }
         }
         pool.wait(if due < end { due } else { end + PATIENCE }, &mut ready)?;
         for at in ready.drain(..) {

@@ -32,7 +32,7 @@ pub struct Options {
     /// One JSON object instead of tables
     #[arg(long)]
     pub json: bool,
-    /// Folder of the filled databases, some 4 GB at full size
+    /// Folder of the filled databases, some 8 GB at full size
     #[arg(long, default_value = "target/bench")]
     pub folder: PathBuf,
     /// The program under test
