@@ -27,6 +27,10 @@ pub enum Mode {
     Serve,
 }
 
+/// Connections that wait to be taken in. When more arrive at once the kernel drops them, and their callers try again
+/// only after a second. It takes the smaller of this and its own `net.core.somaxconn`, which is 4,096.
+const BACKLOG: i32 = 4_096;
+
 /// From the signal to the end; what is not done then is cut off.
 const DRAIN: Duration = Duration::from_secs(10);
 
@@ -71,9 +75,7 @@ impl Prepared {
 
 /// Takes the port, before anything else is touched. `instead` shows how to choose another.
 pub fn bind(address: SocketAddr, instead: &str) -> Result<TcpListener, Failure> {
-    let listener =
-        TcpListener::bind(address).and_then(|listener| listener.set_nonblocking(true).map(|()| listener));
-    listener.map_err(|error| match error.kind() {
+    listen(address).map_err(|error| match error.kind() {
         std::io::ErrorKind::AddrInUse => Failure::new(
             format!("Port {} on {} is taken, perhaps by another Tollgate.", address.port(), address.ip()),
             format!("Stop the other one, or choose another port: {instead}"),
@@ -87,6 +89,14 @@ pub fn bind(address: SocketAddr, instead: &str) -> Result<TcpListener, Failure> 
             format!("Choose an address of this machine: {instead}"),
         ),
     })
+}
+
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let listener = TcpListener::bind(address)?;
+    // Asked for a second time, because the standard library asks for 128.
+    socket2::SockRef::from(&listener).listen(BACKLOG)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
 }
 
 /// Serves until SIGTERM or SIGINT. `announce` is called once connections are taken in.
