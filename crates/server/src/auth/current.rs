@@ -90,7 +90,9 @@ pub async fn resolve(
     if live.session.expires_at <= now {
         if refresh == Refresh::Yes {
             let (vault, token) = (app.vault.clone(), live.token);
-            app.store.write(move |tx| sessions::end(tx, &vault, &token)).await?;
+            let ended = app.store.write(move |tx| sessions::end(tx, &vault, &token)).await;
+            // It is over whether or not that can be written down; the sweeper comes again.
+            ended.or_else(|error: store::Error| if error.is_unavailable() { Ok(()) } else { Err(error) })?;
         }
         return Ok(Resolved { forget: true, ..Resolved::default() });
     }
@@ -100,7 +102,7 @@ pub async fn resolve(
         return Ok(Resolved { session: Some(live), is_due, ..Resolved::default() });
     }
     let lifetime = settings.expires_in;
-    let vault = app.vault.clone();
+    let (vault, found) = (app.vault.clone(), live.clone());
     // Of many requests at once one extends; the others read what it wrote. A session that was revoked meanwhile stays so.
     let extended = app
         .store
@@ -108,7 +110,14 @@ pub async fn resolve(
             sessions::extend(tx, &live.session, lifetime, now)?;
             sessions::find_live(tx, &vault, &live.token, now)
         })
-        .await?;
+        .await;
+    let extended = match extended {
+        // On a full disk reads go on: the session is as good as it was found, and a later request extends it.
+        Err(error) if error.is_unavailable() => {
+            return Ok(Resolved { session: Some(found), is_due, ..Resolved::default() });
+        }
+        extended => extended?,
+    };
     Ok(Resolved { extended: extended.is_some(), forget: extended.is_none(), session: extended, is_due })
 }
 
