@@ -8,6 +8,7 @@
 
 mod harness;
 
+mod faults_database;
 mod instances;
 mod matrix;
 mod multi_session;

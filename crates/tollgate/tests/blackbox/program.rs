@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::harness::output::Output;
 use crate::harness::server::Finished;
-use crate::harness::until;
+use crate::harness::{Browser, until};
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_tollgate");
 
@@ -62,11 +62,26 @@ impl Program {
         }
     }
 
-    /// Starts a server with `--json` and waits until it says where it listens; `Err` is what it printed instead.
+    /// Another program in the same surroundings, such as a shell that starts ours.
+    pub fn wrapped(&self, program: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        let like = self.command(&[] as &[&str]);
+        command.args(arguments).env_clear().current_dir(self.path()).stdin(Stdio::null());
+        for (name, value) in like.get_envs() {
+            command.envs(value.map(|value| (name, value)));
+        }
+        command
+    }
+
+    /// Starts a server and waits until it says where it listens; `Err` is what it printed instead.
     pub fn start(&self, arguments: &[&str]) -> Result<Running, String> {
-        let mut command = self.command(arguments);
+        Program::follow(&mut self.command(arguments))
+    }
+
+    /// As [`Program::start`], with a command that ends in arguments for our binary.
+    pub fn follow(command: &mut Command) -> Result<Running, String> {
         let spawned = command.arg("--json").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-        let mut process = spawned.expect("the binary runs");
+        let mut process = spawned.expect("the program runs");
         let output = Output::default();
         output.follow(process.stdout.take().expect("stdout is piped"));
         output.follow(process.stderr.take().expect("stderr is piped"));
@@ -84,6 +99,13 @@ impl Program {
             }
             Err(()) => Err(output.text()),
         }
+    }
+}
+
+impl Running {
+    /// A browser on a page that the configuration trusts.
+    pub fn browser(&self) -> Browser {
+        Browser::open(self.address, "https://app.example")
     }
 }
 

@@ -39,12 +39,12 @@ struct Cookie {
 impl Browser {
     /// A fresh browser on a page of the server's own origin.
     pub fn new(server: &Server) -> Browser {
-        Browser {
-            address: server.address,
-            origin: Some(server.base_url.clone()),
-            headers: Vec::new(),
-            cookies: Vec::new(),
-        }
+        Browser::open(server.address, &server.base_url)
+    }
+
+    /// For a server that the test started by hand.
+    pub fn open(address: SocketAddr, origin: &str) -> Browser {
+        Browser { address, origin: Some(origin.to_owned()), headers: Vec::new(), cookies: Vec::new() }
     }
 
     pub fn on_page(mut self, origin: &str) -> Browser {
