@@ -10,6 +10,8 @@ use store::{Error, Row, Tx, params};
 pub enum Purpose {
     ResetPassword,
     VerifyEmail,
+    /// Apart from the links that prove an address, because it dies with the password.
+    ChangeEmail,
     DeleteUser,
 }
 
@@ -18,6 +20,7 @@ impl Purpose {
         match self {
             Purpose::ResetPassword => "reset-password",
             Purpose::VerifyEmail => "verify-email",
+            Purpose::ChangeEmail => "change-email",
             Purpose::DeleteUser => "delete-user",
         }
     }
@@ -25,7 +28,7 @@ impl Purpose {
     /// How long a value lives.
     pub fn lifetime(self) -> i64 {
         match self {
-            Purpose::ResetPassword | Purpose::VerifyEmail => kernel::time::HOUR,
+            Purpose::ResetPassword | Purpose::VerifyEmail | Purpose::ChangeEmail => kernel::time::HOUR,
             Purpose::DeleteUser => kernel::time::DAY,
         }
     }
@@ -87,7 +90,7 @@ pub fn issue<P: Serialize>(
 ) -> Result<String, Error> {
     let payload = serde_json::to_string(payload).map_err(|error| Error::Fault(error.to_string()))?;
     let (value, made_at) = match purpose {
-        Purpose::VerifyEmail => {
+        Purpose::VerifyEmail | Purpose::ChangeEmail => {
             let recent = params![subject, purpose.name(), &payload, now.minus(SAME_LINK)];
             let made_at = tx.query_opt(RECENT, recent, |row| row.get::<Millis>(0))?.unwrap_or(now);
             (vault.hash(LINK, &format!("{subject}\0{payload}\0{}", made_at.0)), made_at)

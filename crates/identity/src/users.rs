@@ -146,6 +146,12 @@ pub fn by_email(tx: &mut Tx<'_>, email: &str) -> Result<Option<User>, Error> {
     tx.query_opt(BY_EMAIL, params![email], |row| User::read(row, 0))
 }
 
+/// Of several who want one address at once each waits for the one before, and sees that it is taken; otherwise the
+/// unique key would refuse them, which looks like a mistake of ours.
+fn take_address(tx: &mut Tx<'_>, address: &EmailAddress) -> Result<(), Error> {
+    tx.lock("address", &[address.as_str()])
+}
+
 pub fn create(
     tx: &mut Tx<'_>,
     new: &NewUser,
@@ -153,6 +159,7 @@ pub fn create(
     rng: &mut impl CryptoRng,
 ) -> Result<Created, Error> {
     let user = User::fresh(new, now, rng);
+    take_address(tx, &new.email)?;
     let values =
         params![user.id.as_str(), &user.name, &user.email, user.email_verified, &user.image, now, &user.role];
     Ok(if tx.execute(INSERT, values)? == 1 { Created::User(user) } else { Created::EmailTaken })
@@ -183,6 +190,7 @@ pub fn change_email(
     to: &EmailAddress,
     now: Millis,
 ) -> Result<EmailChange, Error> {
+    take_address(tx, to)?;
     let changed = tx.execute(CHANGE_EMAIL, params![id.as_str(), from, to.as_str(), now])? == 1;
     Ok(if changed { EmailChange::Changed } else { EmailChange::Refused })
 }

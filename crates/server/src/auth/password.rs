@@ -7,6 +7,7 @@ use super::json::UserBody;
 use super::sign_up::new_session;
 use crate::settings::EmailPasswordSettings;
 use identity::attempts::{self, Begun};
+use identity::one_time::{self, Purpose};
 use identity::passwords::{Policy, Weakness};
 use identity::users::{self, Standing};
 use identity::{LiveSession, accounts, sessions};
@@ -92,7 +93,7 @@ impl Endpoint for ChangePassword {
         let live = call.signed_in()?.clone();
         let session = new_session(&call, None);
         let (app, now, user, revoke) = (call.app.clone(), call.now, live.user.clone(), input.revoke_others);
-        // Links to choose a new password die with the old one.
+        // Links to choose a new password, or to move the account elsewhere, die with the old one.
         let changed: Option<Option<LiveSession>> = call
             .app
             .store
@@ -104,11 +105,9 @@ impl Endpoint for ChangePassword {
                 if !accounts::replace_password(tx, &user.id, &old, &new, now)? {
                     return Ok(None);
                 }
-                identity::one_time::supersede(
-                    tx,
-                    user.id.as_str(),
-                    identity::one_time::Purpose::ResetPassword,
-                )?;
+                for purpose in [Purpose::ResetPassword, Purpose::ChangeEmail] {
+                    one_time::supersede(tx, user.id.as_str(), purpose)?;
+                }
                 if !revoke {
                     return Ok(Some(None));
                 }

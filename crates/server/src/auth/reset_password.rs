@@ -160,6 +160,8 @@ impl Endpoint for ResetPassword {
                 };
                 users::take_turn(tx, &user.id)?;
                 accounts::set_password(tx, &user.id, &hash, now, &mut random::secure())?;
+                // Whoever held a session before may have asked to move the account to an address of their own.
+                one_time::supersede(tx, user.id.as_str(), Purpose::ChangeEmail)?;
                 if app.settings.email_password.revoke_sessions_on_reset {
                     sessions::revoke_all(tx, &user.id)?;
                 }

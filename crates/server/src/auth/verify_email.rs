@@ -9,7 +9,7 @@ use super::sign_up::new_session;
 use crate::app::{App, promise_mail};
 use http::StatusCode;
 use identity::one_time::{self, Consumed, Found, Purpose};
-use identity::users::{self, EmailChange};
+use identity::users::{self, EmailChange, Standing};
 use identity::{EmailAddress, LiveSession, User, sessions};
 use kernel::signed::encode_uri_component;
 use kernel::{Millis, UserId, random};
@@ -31,8 +31,11 @@ pub enum Proof {
 }
 
 impl Proof {
-    fn moves_account(&self) -> bool {
-        matches!(self, Proof::AllowChange { .. } | Proof::ConfirmChange { .. })
+    fn purpose(&self) -> Purpose {
+        match self {
+            Proof::Address { .. } => Purpose::VerifyEmail,
+            Proof::AllowChange { .. } | Proof::ConfirmChange { .. } => Purpose::ChangeEmail,
+        }
     }
 
     fn bound_to(&self) -> &str {
@@ -69,7 +72,7 @@ pub fn link(
     let token = one_time::issue(
         tx,
         &app.vault,
-        Purpose::VerifyEmail,
+        proof.purpose(),
         user.id.as_str(),
         proof,
         now,
@@ -184,7 +187,7 @@ impl Endpoint for VerifyEmail {
             Followed::ChangeAllowed => reply = Reply::json(&json!({ "status": true })),
             Followed::Proven(user) => {
                 if call.app.settings.email_password.auto_sign_in_after_verification {
-                    grant = Some(Grant::renew(&sign_in(&call, user).await?));
+                    grant = sign_in(&call, user).await?.as_ref().map(Grant::renew);
                 }
             }
             Followed::AddressChanged(user) => {
@@ -213,12 +216,15 @@ fn follow(
     now: Millis,
 ) -> Result<Followed, store::Error> {
     // Opened in the browser of somebody else the link stays good for its owner.
-    let looked: Option<Found<Proof>> = one_time::look(tx, &app.vault, Purpose::VerifyEmail, token, now)?;
+    let looked: Option<Found<Proof>> = one_time::look(tx, &app.vault, Purpose::ChangeEmail, token, now)?;
     let is_others = |found: &Found<Proof>| caller.is_some_and(|caller| caller.as_str() != found.subject);
-    if looked.is_some_and(|found| found.payload.moves_account() && is_others(&found)) {
+    if looked.as_ref().is_some_and(is_others) {
         return Ok(Followed::Refused("INVALID_USER"));
     }
-    let consumed: Consumed<Proof> = one_time::consume(tx, &app.vault, Purpose::VerifyEmail, token, now)?;
+    let consumed: Consumed<Proof> = match one_time::consume(tx, &app.vault, Purpose::VerifyEmail, token, now)? {
+        Consumed::Unknown => one_time::consume(tx, &app.vault, Purpose::ChangeEmail, token, now)?,
+        proof => proof,
+    };
     let found = match consumed {
         Consumed::Now(found) => found,
         // Mail programs open links before people do: a second time is no error as long as the outcome still holds.
@@ -266,14 +272,18 @@ fn follow(
     }
 }
 
-/// The session that a proven address opens: the one that is there, or a new one, also in place of another user's.
-async fn sign_in(call: &Call, user: User) -> Result<LiveSession, Failure> {
+/// The session that a proven address opens: the one that is there, or a new one, also in place of another user's. None
+/// for a user who is banned: the address is proven all the same.
+async fn sign_in(call: &Call, user: User) -> Result<Option<LiveSession>, Failure> {
     if let Some(live) = call.session.as_ref().filter(|live| live.user.id == user.id) {
-        return Ok(live.clone());
+        return Ok(Some(live.clone()));
     }
     let (app, now, session) = (call.app.clone(), call.now, new_session(call, None));
     let made = call.app.store.write(move |tx| {
-        sessions::create(tx, &app.vault, user.clone(), &session, now, &mut random::secure())
+        users::take_turn(tx, &user.id)?;
+        let current = users::by_id(tx, &user.id)?.filter(|user| user.standing(now) == Standing::Good);
+        let Some(user) = current else { return Ok::<_, store::Error>(None) };
+        sessions::create(tx, &app.vault, user, &session, now, &mut random::secure()).map(Some)
     });
     Ok(made.await?)
 }

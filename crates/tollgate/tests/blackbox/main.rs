@@ -9,9 +9,12 @@
 mod harness;
 
 mod faults_database;
+mod faults_process;
 mod instances;
+mod mails;
 mod matrix;
 mod multi_session;
+mod one_time;
 mod operations;
 mod origin;
 mod program;
