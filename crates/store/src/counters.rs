@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::params;
 use crate::store::{Engine, Store};
 use crate::tx::Tx;
-use kernel::Millis;
+use kernel::{Millis, Stopwatch};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -29,6 +29,8 @@ pub enum Hit {
 /// Keys of one node; the oldest go first.
 const LOCAL_KEYS: usize = 100_000;
 const REDIS_TIME: Duration = Duration::from_millis(250);
+/// After a failure Redis is left alone for so long, and then asked by one caller: a silent one would hold up each.
+const REDIS_PAUSE: Duration = Duration::from_secs(1);
 
 const HIT: &str = "
     INSERT INTO counters (key, count, last_at, expires_at) VALUES ($1, 1, $2, $3)
@@ -88,13 +90,14 @@ impl Counters {
                 let key = key.to_string();
                 store.write(move |tx| hit_in(tx, &key, rule, now)).await
             }
-            Place::Redis(redis) => match redis.hit(key, rule, now).await {
+            Place::Redis(redis) if redis.may_be_asked() => match redis.hit(key, rule, now).await {
                 Ok(hit) => Ok(hit),
                 Err(error) => {
                     tracing::warn!(%error, "Redis does not count; this node counts for itself");
                     Ok(self.hit_local(key, rule, now))
                 }
             },
+            Place::Redis(_) => Ok(self.hit_local(key, rule, now)),
         }
     }
 
@@ -175,12 +178,32 @@ struct Redis {
     client: redis::Client,
     link: Arc<tokio::sync::Mutex<Option<redis::aio::MultiplexedConnection>>>,
     script: Arc<redis::Script>,
+    /// Since when it does not answer.
+    failed: Arc<Mutex<Option<Stopwatch>>>,
 }
 
 impl Redis {
     fn new(url: &str) -> Result<Redis, Error> {
         let client = redis::Client::open(url).map_err(|error| Error::Fault(format!("redis_url: {error}")))?;
-        Ok(Redis { client, link: Arc::default(), script: Arc::new(redis::Script::new(SCRIPT)) })
+        let script = Arc::new(redis::Script::new(SCRIPT));
+        Ok(Redis { client, link: Arc::default(), script, failed: Arc::default() })
+    }
+
+    /// After a failure, true for one caller in each pause.
+    fn may_be_asked(&self) -> bool {
+        let mut failed = self.failed.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        match &*failed {
+            None => true,
+            Some(since) if since.elapsed() < REDIS_PAUSE => false,
+            Some(_) => {
+                *failed = Some(Stopwatch::start());
+                true
+            }
+        }
+    }
+
+    fn note(&self, failure: Option<Stopwatch>) {
+        *self.failed.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = failure;
     }
 
     async fn hit(&self, key: &str, rule: Rule, now: Millis) -> Result<Hit, String> {
@@ -216,10 +239,14 @@ impl Redis {
         call: impl Future<Output = Result<T, redis::RedisError>>,
     ) -> Result<T, String> {
         let result = match tokio::time::timeout(REDIS_TIME, call).await {
-            Ok(Ok(value)) => return Ok(value),
+            Ok(Ok(value)) => {
+                self.note(None);
+                return Ok(value);
+            }
             Ok(Err(error)) => error.to_string(),
             Err(_) => "no answer in time".to_string(),
         };
+        self.note(Some(Stopwatch::start()));
         // The next call opens a new connection.
         *self.link.lock().await = None;
         Err(result)

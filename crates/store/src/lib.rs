@@ -1,7 +1,8 @@
 //! One store over SQLite or PostgreSQL. Rules are synchronous closures over a [`Tx`]; nothing outside this room knows
 //! which engine runs them.
 //!
-//! - [`Store::read`] for point look-ups: inline on SQLite, on a worker thread on PostgreSQL.
+//! - [`Store::read`] for point look-ups: inline on SQLite, on a worker thread on PostgreSQL. Each statement sees what is
+//!   committed when it begins; what must hang together is one statement, or a write.
 //! - [`Store::scan`] for lists, searches and exports: never on an executor thread.
 //! - [`Store::write`] for changes: grouped into one commit on SQLite, retried after serialisation failures on
 //!   PostgreSQL. The closure may run more than once, so it has no effects but its statements.

@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::job::{Job, Turn, Verdict};
 use crate::sqlite::{spawn, submit};
 use crate::tx::{On, Param, Tx};
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded, never, select};
 use kernel::Stopwatch;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,6 +18,9 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Config, Statement, error::SqlState};
 
 const QUEUE: usize = 1_024;
+/// One connection in so many serves reads only, and all others take a waiting read before a waiting write: a storm of
+/// sign-ins, each with its commits, must not hold up session checks.
+const READERS_IN: usize = 4;
 /// The server ends a statement first, so that a slow one is told from a silent server.
 const STATEMENT_TIMEOUT_MS: u32 = 2_000;
 const ANSWER_TIME: Duration = Duration::from_millis(2_500);
@@ -32,7 +35,8 @@ const STATEMENT_CACHE: usize = 512;
 
 #[derive(Clone)]
 pub(crate) struct Postgres {
-    jobs: Sender<Box<dyn Job>>,
+    reads: Sender<Box<dyn Job>>,
+    writes: Sender<Box<dyn Job>>,
     target: Arc<Target>,
 }
 
@@ -89,20 +93,27 @@ impl Job for InMode {
 impl Postgres {
     pub(crate) fn open(url: &str, pool_size: usize) -> Result<Postgres, Error> {
         let target = Arc::new(Target::new(url)?);
-        let (jobs, waiting) = bounded(QUEUE);
-        for number in 0..pool_size.max(1) {
-            let (target, waiting) = (target.clone(), waiting.clone());
-            spawn(&format!("store-pg-{number}"), move || work(&target, &waiting))?;
+        let (reads, waiting_reads) = bounded(QUEUE);
+        let (writes, waiting_writes) = bounded(QUEUE);
+        // Two at least: one of them is for reads alone.
+        for number in 0..pool_size.max(2) {
+            let lanes = Lanes {
+                reads: waiting_reads.clone(),
+                writes: if number % READERS_IN == 1 { never() } else { waiting_writes.clone() },
+            };
+            let target = target.clone();
+            spawn(&format!("store-pg-{number}"), move || work(&target, &lanes))?;
         }
-        Ok(Postgres { jobs, target })
+        Ok(Postgres { reads, writes, target })
     }
 
     pub(crate) fn submit(&self, job: Box<dyn Job>, mode: Mode) {
-        submit(&self.jobs, Box::new(InMode { job, mode }));
+        let lane = if mode == Mode::Read { &self.reads } else { &self.writes };
+        submit(lane, Box::new(InMode { job, mode }));
     }
 
     pub(crate) fn waiting(&self) -> usize {
-        self.jobs.len()
+        self.reads.len() + self.writes.len()
     }
 
     pub(crate) fn retried(&self) -> u64 {
@@ -376,9 +387,27 @@ fn chain(error: &tokio_postgres::Error) -> String {
     text
 }
 
-fn work(target: &Target, jobs: &Receiver<Box<dyn Job>>) {
+/// Where a worker takes its jobs from.
+struct Lanes {
+    reads: Receiver<Box<dyn Job>>,
+    writes: Receiver<Box<dyn Job>>,
+}
+
+impl Lanes {
+    /// The next job, reads first; `None` when the store is gone.
+    fn next(&self) -> Option<Box<dyn Job>> {
+        self.reads.try_recv().ok().or_else(|| {
+            select! {
+                recv(self.reads) -> job => job.ok(),
+                recv(self.writes) -> job => job.ok(),
+            }
+        })
+    }
+}
+
+fn work(target: &Target, lanes: &Lanes) {
     let mut link: Option<Link> = None;
-    while let Ok(mut job) = jobs.recv() {
+    while let Some(mut job) = lanes.next() {
         if job.begin() {
             let end = run(target, &mut link, &mut *job);
             job.finish(end);

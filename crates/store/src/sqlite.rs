@@ -58,7 +58,8 @@ impl Sqlite {
         Ok(Sqlite { id, path: Arc::new(path.to_path_buf()), writer, scanner })
     }
 
-    /// Runs the closure here and now, on this thread's connection, seeing one committed state.
+    /// Runs the closure here and now, on this thread's connection. Each statement sees what is committed when it begins, as
+    /// on PostgreSQL; a transaction around a look-up would cost as much as the look-up (two more statements of three).
     pub(crate) fn read<T, E: From<Error>>(
         &self,
         mut run: impl FnMut(&mut Tx<'_>) -> Result<T, E>,
@@ -71,7 +72,7 @@ impl Sqlite {
                     readers.len() - 1
                 }
             };
-            read_on(&readers[at].1, &mut run)
+            run_caught(&mut run, &mut Tx { engine: On::Sqlite(&readers[at].1) })
         })
     }
 
@@ -101,16 +102,6 @@ pub(crate) fn submit(queue: &Sender<Box<dyn Job>>, job: Box<dyn Job>) {
 pub(crate) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), Error> {
     let thread = std::thread::Builder::new().name(name.into()).spawn(run);
     thread.map(|_| ()).map_err(|error| Error::Unavailable(format!("cannot start a thread: {error}")))
-}
-
-fn read_on<T, E: From<Error>>(
-    connection: &Connection,
-    run: &mut impl FnMut(&mut Tx<'_>) -> Result<T, E>,
-) -> Result<T, E> {
-    run_plain(connection, "BEGIN")?;
-    let result = run_caught(run, &mut Tx { engine: On::Sqlite(connection) });
-    run_plain(connection, "COMMIT")?;
-    result
 }
 
 fn run_plain(connection: &Connection, sql: &str) -> Result<(), Error> {
