@@ -8,8 +8,10 @@
 
 mod harness;
 
+mod enumeration;
 mod faults_database;
 mod faults_process;
+mod faults_redis;
 mod instances;
 mod mails;
 mod matrix;
@@ -17,7 +19,9 @@ mod multi_session;
 mod one_time;
 mod operations;
 mod origin;
+mod passwords;
 mod program;
+mod rates;
 mod redirects;
 mod sessions;
 mod sign_in;
