@@ -100,7 +100,8 @@ impl Endpoint for ChangePassword {
             .write(move |tx| {
                 users::take_turn(tx, &user.id)?;
                 // The user may have been banned or deleted while the password was hashed.
-                let current = users::by_id(tx, &user.id)?.filter(|user| user.standing(now) != Standing::Banned);
+                let current =
+                    users::by_id(tx, &user.id)?.filter(|user| user.standing(now) != Standing::Banned);
                 let Some(user) = current else { return Ok::<_, store::Error>(None) };
                 if !accounts::replace_password(tx, &user.id, &old, &new, now)? {
                     return Ok(None);
@@ -112,14 +113,7 @@ impl Endpoint for ChangePassword {
                     return Ok(Some(None));
                 }
                 sessions::revoke_all(tx, &user.id)?;
-                Ok(Some(Some(sessions::create(
-                    tx,
-                    &app.vault,
-                    user,
-                    &session,
-                    now,
-                    &mut random::secure(),
-                )?)))
+                Ok(Some(Some(sessions::create(tx, &app.vault, user, &session, now, &mut random::secure())?)))
             })
             .await?;
         // Somebody else changed it between the check and now: the password that was proven is no longer the one.

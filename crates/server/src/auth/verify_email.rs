@@ -221,7 +221,8 @@ fn follow(
     if looked.as_ref().is_some_and(is_others) {
         return Ok(Followed::Refused("INVALID_USER"));
     }
-    let consumed: Consumed<Proof> = match one_time::consume(tx, &app.vault, Purpose::VerifyEmail, token, now)? {
+    let consumed: Consumed<Proof> = match one_time::consume(tx, &app.vault, Purpose::VerifyEmail, token, now)?
+    {
         Consumed::Unknown => one_time::consume(tx, &app.vault, Purpose::ChangeEmail, token, now)?,
         proof => proof,
     };
