@@ -13,6 +13,8 @@ use kernel::{Millis, cookie};
 pub struct Presented {
     /// A token that is validly signed in a cookie, or was sent as a bearer token.
     pub token: Option<String>,
+    /// Our signature was on it; a bearer token may come without one.
+    pub is_signed: bool,
     /// The browser asked not to be remembered.
     pub dont_remember: bool,
     /// There is a cookie of that name, whatever it holds.
@@ -46,10 +48,12 @@ impl Presented {
             let value = cookie::first(cookies::lines(headers), name)?;
             app.signer.open(value).map(|value| value.into_owned())
         };
-        let token = bearer.or_else(|| signed(&names.session_token));
+        let found = bearer.or_else(|| Some((signed(&names.session_token)?, true)));
+        let is_signed = found.as_ref().is_some_and(|(_, is_signed)| *is_signed);
         let has_dont_remember = cookie::first(cookies::lines(headers), &names.dont_remember).is_some();
         Presented {
-            token,
+            token: found.map(|(token, _)| token),
+            is_signed,
             dont_remember: has_dont_remember && signed(&names.dont_remember).is_some(),
             has_dont_remember,
         }
@@ -61,8 +65,8 @@ impl Presented {
 }
 
 /// `Authorization: Bearer` with a bare token or `token.signature`, raw or percent-encoded. What is not well-formed is
-/// ignored, and the cookie counts.
-fn bearer(signer: &Signer, headers: &HeaderMap) -> Option<String> {
+/// ignored, and the cookie counts. Tells whether the token was signed.
+fn bearer(signer: &Signer, headers: &HeaderMap) -> Option<(String, bool)> {
     let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_at_checked(7)?;
     let token = token.trim();
@@ -70,9 +74,9 @@ fn bearer(signer: &Signer, headers: &HeaderMap) -> Option<String> {
         return None;
     }
     if token.contains('.') {
-        return signer.open(token).map(|value| value.into_owned());
+        return signer.open(token).map(|value| (value.into_owned(), true));
     }
-    decode_uri_component(token).map(|token| token.into_owned())
+    decode_uri_component(token).map(|token| (token.into_owned(), false))
 }
 
 /// Looks the token up. Where nothing has to be written this is one read.
