@@ -25,4 +25,5 @@ mod rates;
 mod redirects;
 mod sessions;
 mod sign_in;
+mod slow_clients;
 mod survival;
