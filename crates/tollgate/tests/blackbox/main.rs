@@ -8,11 +8,13 @@
 
 mod harness;
 
+mod accounts;
 mod enumeration;
 mod faults_database;
 mod faults_process;
 mod faults_redis;
 mod instances;
+mod limits;
 mod mails;
 mod matrix;
 mod multi_session;
