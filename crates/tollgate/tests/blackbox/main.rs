@@ -9,6 +9,8 @@
 mod harness;
 
 mod accounts;
+mod backups;
+mod commands;
 mod enumeration;
 mod faults_database;
 mod faults_process;
