@@ -155,6 +155,16 @@ impl Fields {
         }
     }
 
+    /// Members that are stored as they are: a null character is refused on both engines, since PostgreSQL's texts
+    /// cannot hold one.
+    pub fn storable(&mut self, names: &[&'static str]) {
+        for name in names {
+            if self.member(name).and_then(Value::as_str).is_some_and(|text| text.contains('\0')) {
+                self.issues.push(format!("[body.{name}] Invalid input: a null character cannot be stored"));
+            }
+        }
+    }
+
     /// Whether a member says something: null, false, zero and the empty string count as absent in the original.
     pub fn says(&self, name: &str) -> bool {
         self.member(name).is_some_and(is_truthy)

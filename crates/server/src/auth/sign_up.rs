@@ -60,6 +60,7 @@ impl Endpoint for SignUpEmail {
         fields.need_object();
         fields.need_record();
         fields.refuse(&REFUSED_FIELDS);
+        fields.storable(&["name", "image"]);
         Input {
             name: fields.text("name"),
             email: fields.email("email"),

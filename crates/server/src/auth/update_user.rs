@@ -21,6 +21,7 @@ impl Endpoint for UpdateUser {
 
     fn read(fields: &mut Fields) -> Input {
         fields.need_record();
+        fields.storable(&["name", "image"]);
         let email_sent = fields.says("email");
         if !email_sent {
             fields.refuse(&SERVER_FIELDS);
