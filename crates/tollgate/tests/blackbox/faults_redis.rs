@@ -56,8 +56,9 @@ impl Nodes {
     }
 
     fn shares_one_limit(&self, client: &str) -> bool {
-        let passed = self.sign_ins(client, 2 * ALLOWED + 2);
-        assert!(passed[0] <= ALLOWED && passed[1] <= ALLOWED, "{passed:?}");
+        let passed = self.sign_ins(client, 4 * ALLOWED);
+        // A node that finds Redis again meanwhile has counted some of them by itself.
+        assert!(passed.into_iter().all(|passed| passed <= 2 * ALLOWED), "{passed:?}");
         passed[0] + passed[1] == ALLOWED
     }
 
