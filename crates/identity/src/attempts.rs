@@ -52,3 +52,103 @@ fn keys(vault: &Vault, subject: &str) -> (String, String) {
     let hash = vault.hash(HASH, subject);
     (format!("sign-in:15m:{hash}"), format!("sign-in:24h:{hash}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kernel::random;
+    use kernel::vault::DataKey;
+    use store::{Options, Store};
+
+    const NOW: Millis = Millis(1_800_000_000_000);
+
+    struct World {
+        store: Store,
+        vault: Vault,
+        _folder: tempfile::TempDir,
+    }
+
+    impl World {
+        fn new() -> World {
+            let folder = tempfile::tempdir().expect("a temporary folder");
+            let url = format!("sqlite://{}", folder.path().join("test.db").display());
+            let store = Store::open(&Options { url, pool_size: 1 }).expect("a new database");
+            store.migrate().expect("a new schema");
+            World { store, vault: Vault::new(&DataKey::generate(&mut random::secure())), _folder: folder }
+        }
+
+        async fn begin(&self, subject: &'static str, now: Millis) -> Begun {
+            let vault = self.vault.clone();
+            let begun = self.store.write(move |tx| begin(tx, &vault, subject, now)).await;
+            begun.expect("the store answers")
+        }
+
+        async fn succeed(&self, subject: &'static str) {
+            let vault = self.vault.clone();
+            let done = self.store.write(move |tx| succeed(tx, &vault, subject)).await;
+            done.expect("the store answers");
+        }
+    }
+
+    #[tokio::test]
+    async fn ten_are_allowed_in_a_quarter_of_an_hour_and_others_are_not_touched() {
+        let world = World::new();
+        for second in 0..10 {
+            assert_eq!(world.begin("a", NOW.plus(second * 1_000)).await, Begun::Allowed);
+        }
+        let last = NOW.plus(9_000);
+        assert_eq!(world.begin("a", last).await, Begun::Refused { retry_at: last.plus(15 * MINUTE) });
+        assert_eq!(world.begin("b", last).await, Begun::Allowed);
+        assert_eq!(world.begin("a", last.plus(15 * MINUTE + 1)).await, Begun::Allowed);
+    }
+
+    #[tokio::test]
+    async fn a_hundred_are_allowed_in_a_day_however_often_the_short_count_begins_anew() {
+        let world = World::new();
+        let mut now = NOW;
+        for attempt in 0..100 {
+            if attempt % 10 == 0 {
+                now = now.plus(15 * MINUTE + 1);
+            }
+            assert_eq!(world.begin("a", now).await, Begun::Allowed, "attempt {attempt}");
+        }
+        let later = now.plus(15 * MINUTE + 1);
+        assert_eq!(world.begin("a", later).await, Begun::Refused { retry_at: now.plus(DAY) });
+        // A right password gives one attempt back, and a reset all of them.
+        world.succeed("a").await;
+        assert_eq!(world.begin("a", later).await, Begun::Allowed);
+        assert!(matches!(world.begin("a", later).await, Begun::Refused { .. }));
+        let vault = world.vault.clone();
+        world.store.write(move |tx| forget(tx, &vault, "a")).await.expect("the store answers");
+        assert_eq!(world.begin("a", later).await, Begun::Allowed);
+    }
+
+    #[tokio::test]
+    async fn what_the_short_count_refuses_does_not_use_up_the_day() {
+        let world = World::new();
+        for _ in 0..300 {
+            world.begin("a", NOW).await;
+        }
+        let mut allowed = 0;
+        for quarter in 1..20 {
+            let now = NOW.plus(quarter * (15 * MINUTE + 1));
+            while world.begin("a", now).await == Begun::Allowed {
+                allowed += 1;
+            }
+        }
+        assert_eq!(allowed, 90);
+    }
+
+    #[tokio::test]
+    async fn the_address_itself_is_not_stored() {
+        let world = World::new();
+        world.begin("ada@example.com", NOW).await;
+        let keys: Vec<String> = world
+            .store
+            .read::<_, Error, _>(|tx| tx.query("SELECT key FROM counters", params![], |row| row.get(0)))
+            .await
+            .expect("the store answers");
+        assert_eq!(keys.len(), 2);
+        assert!(keys.iter().all(|key| !key.contains("ada")), "{keys:?}");
+    }
+}

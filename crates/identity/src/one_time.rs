@@ -176,3 +176,116 @@ fn read<P: DeserializeOwned>(row: &Row<'_>) -> Result<Found<P>, Error> {
         .map_err(|error| Error::Fault(format!("one-time payload: {error}")))?;
     Ok(Found { subject: row.get(0)?, payload })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kernel::time::{DAY, HOUR, MINUTE};
+    use kernel::vault::DataKey;
+    use store::{Options, Store};
+
+    const NOW: Millis = Millis(1_800_000_000_000);
+
+    /// Runs the work in one transaction on a new database.
+    async fn with_store<T, F>(run: F) -> T
+    where
+        T: Send + 'static,
+        F: FnMut(&mut Tx<'_>, &Vault) -> Result<T, Error> + Send + 'static,
+    {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let url = format!("sqlite://{}", folder.path().join("test.db").display());
+        let store = Store::open(&Options { url, pool_size: 1 }).expect("a new database");
+        store.migrate().expect("a new schema");
+        let vault = Vault::new(&DataKey::generate(&mut random::secure()));
+        let mut run = run;
+        store.write(move |tx| run(tx, &vault)).await.expect("the store answers")
+    }
+
+    fn make(tx: &mut Tx<'_>, vault: &Vault, purpose: Purpose, now: Millis) -> Result<String, Error> {
+        issue(tx, vault, purpose, "subject", &"payload", now, &mut random::secure())
+    }
+
+    fn use_up(
+        tx: &mut Tx<'_>,
+        vault: &Vault,
+        purpose: Purpose,
+        value: &str,
+        now: Millis,
+    ) -> Result<Consumed<String>, Error> {
+        consume(tx, vault, purpose, value, now)
+    }
+
+    fn found() -> Found<String> {
+        Found { subject: "subject".into(), payload: "payload".into() }
+    }
+
+    #[tokio::test]
+    async fn a_value_works_once_for_its_purpose_and_in_its_time() {
+        with_store(|tx, vault| {
+            let value = make(tx, vault, Purpose::ResetPassword, NOW)?;
+            assert_eq!(value.len(), LENGTH);
+            assert_eq!(use_up(tx, vault, Purpose::DeleteUser, &value, NOW)?, Consumed::Unknown);
+            assert_eq!(use_up(tx, vault, Purpose::ResetPassword, "guessed", NOW)?, Consumed::Unknown);
+            assert_eq!(
+                use_up(tx, vault, Purpose::ResetPassword, &value, NOW.plus(HOUR))?,
+                Consumed::Expired,
+                "its last moment is over"
+            );
+            assert!(is_good(tx, vault, Purpose::ResetPassword, &value, NOW.plus(HOUR - 1))?);
+            let last = NOW.plus(HOUR - 1);
+            assert_eq!(use_up(tx, vault, Purpose::ResetPassword, &value, last)?, Consumed::Now(found()));
+            assert_eq!(use_up(tx, vault, Purpose::ResetPassword, &value, last)?, Consumed::Before(found()));
+            assert!(!is_good(tx, vault, Purpose::ResetPassword, &value, last)?);
+            Ok(())
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn the_newest_value_alone_works_where_it_opens_something() {
+        with_store(|tx, vault| {
+            for purpose in [Purpose::ResetPassword, Purpose::DeleteUser] {
+                let (old, new) = (make(tx, vault, purpose, NOW)?, make(tx, vault, purpose, NOW)?);
+                assert_eq!(use_up(tx, vault, purpose, &old, NOW)?, Consumed::Unknown);
+                assert_eq!(use_up(tx, vault, purpose, &new, NOW)?, Consumed::Now(found()));
+            }
+            Ok(())
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn links_that_prove_an_address_live_beside_each_other_and_are_the_same_within_a_minute() {
+        with_store(|tx, vault| {
+            let purpose = Purpose::VerifyEmail;
+            let first = make(tx, vault, purpose, NOW)?;
+            assert_eq!(make(tx, vault, purpose, NOW.plus(MINUTE - 1))?, first);
+            let second = make(tx, vault, purpose, NOW.plus(MINUTE))?;
+            assert_ne!(first, second);
+            // The same link has the end it had.
+            assert_eq!(use_up(tx, vault, purpose, &first, NOW.plus(HOUR))?, Consumed::Expired);
+            assert_eq!(use_up(tx, vault, purpose, &second, NOW.plus(HOUR))?, Consumed::Now(found()));
+            // Once used up it is not sent again.
+            assert_ne!(make(tx, vault, purpose, NOW.plus(HOUR))?, second);
+            Ok(())
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_subject_is_forgotten_whole_and_time_sweeps_the_rest() {
+        with_store(|tx, vault| {
+            let reset = make(tx, vault, Purpose::ResetPassword, NOW)?;
+            let delete = make(tx, vault, Purpose::DeleteUser, NOW)?;
+            assert!(!sweep(tx, NOW.plus(HOUR))?);
+            assert_eq!(use_up(tx, vault, Purpose::ResetPassword, &reset, NOW)?, Consumed::Unknown);
+            assert!(is_good(tx, vault, Purpose::DeleteUser, &delete, NOW.plus(DAY - 1))?);
+            forget_subject(tx, "another")?;
+            assert!(is_good(tx, vault, Purpose::DeleteUser, &delete, NOW)?);
+            forget_subject(tx, "subject")?;
+            assert!(!is_good(tx, vault, Purpose::DeleteUser, &delete, NOW)?);
+            Ok(())
+        })
+        .await;
+    }
+}

@@ -215,3 +215,120 @@ pub fn sweep(tx: &mut Tx<'_>, ended_before: Millis) -> Result<bool, Error> {
 
 const _: () =
     assert!(users::COLUMN_COUNT == 15 && COLUMN_COUNT == 10, "the columns of FIND follow each other");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::users::NewUser;
+    use crate::{EmailAddress, users};
+    use kernel::time::DAY;
+    use kernel::vault::DataKey;
+    use store::{Options, Store};
+
+    const NOW: Millis = Millis(1_800_000_000_000);
+    const WEEK: i64 = 7 * DAY;
+
+    /// Runs the work in one transaction on a new database with two users.
+    async fn with_users<F>(run: F)
+    where
+        F: Fn(&mut Tx<'_>, &Vault, &User, &User) -> Result<(), Error> + Send + 'static,
+    {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let url = format!("sqlite://{}", folder.path().join("test.db").display());
+        let store = Store::open(&Options { url, pool_size: 1 }).expect("a new database");
+        store.migrate().expect("a new schema");
+        let vault = Vault::new(&DataKey::generate(&mut random::secure()));
+        let work = move |tx: &mut Tx<'_>| {
+            let (ada, bob) = (user(tx, "ada@example.com")?, user(tx, "bob@example.com")?);
+            run(tx, &vault, &ada, &bob)
+        };
+        store.write(work).await.expect("the store answers");
+    }
+
+    fn user(tx: &mut Tx<'_>, email: &str) -> Result<User, Error> {
+        let email = EmailAddress::parse(email).expect("an address");
+        let new =
+            NewUser { name: "N".into(), email, email_verified: false, image: None, role: "user".into() };
+        match users::create(tx, &new, NOW, &mut random::secure())? {
+            users::Created::User(user) => Ok(user),
+            users::Created::EmailTaken => Err(Error::Fault("taken".into())),
+        }
+    }
+
+    fn begin(tx: &mut Tx<'_>, vault: &Vault, user: &User, now: Millis) -> Result<LiveSession, Error> {
+        let new = NewSession { lifetime: WEEK, ip_address: "192.0.2.1".into(), user_agent: "test".into() };
+        create(tx, vault, user.clone(), &new, now, &mut random::secure())
+    }
+
+    #[tokio::test]
+    async fn a_session_is_found_by_its_token_until_its_last_moment() {
+        with_users(|tx, vault, ada, _| {
+            let live = begin(tx, vault, ada, NOW)?;
+            assert_eq!(find(tx, vault, &live.token)?.as_ref(), Some(&live));
+            assert!(find_live(tx, vault, &live.token, NOW.plus(WEEK - 1))?.is_some());
+            assert!(find_live(tx, vault, &live.token, NOW.plus(WEEK))?.is_none());
+            assert!(find(tx, vault, &live.token.to_ascii_lowercase())?.is_none());
+            assert!(!format!("{live:?}").contains(&live.token), "a token is not for logs");
+            Ok(())
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn of_two_extensions_from_the_same_reading_one_succeeds() {
+        with_users(|tx, vault, ada, _| {
+            let live = begin(tx, vault, ada, NOW)?;
+            let due = |session: &Session, now| session.is_due(WEEK, DAY, now);
+            assert!(!due(&live.session, NOW.plus(DAY - 1)) && due(&live.session, NOW.plus(DAY)));
+            assert!(extend(tx, &live.session, WEEK, NOW.plus(DAY))?);
+            assert!(!extend(tx, &live.session, WEEK, NOW.plus(DAY))?);
+            let found = find(tx, vault, &live.token)?.expect("it lives on").session;
+            assert_eq!((found.expires_at, found.updated_at), (NOW.plus(DAY + WEEK), NOW.plus(DAY)));
+            // A session that was ended meanwhile is not brought back.
+            end(tx, vault, &live.token)?;
+            assert!(!extend(tx, &found, WEEK, NOW.plus(2 * DAY))?);
+            Ok(())
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn freshness_counts_from_the_beginning() {
+        with_users(|tx, vault, ada, _| {
+            let session = begin(tx, vault, ada, NOW)?.session;
+            assert!(session.is_fresh(DAY, NOW.plus(DAY - 1)) && !session.is_fresh(DAY, NOW.plus(DAY)));
+            assert!(session.is_fresh(0, NOW.plus(WEEK)), "0 switches the rule off");
+            Ok(())
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn only_the_owner_ends_a_session() {
+        with_users(|tx, vault, ada, bob| {
+            let (adas, bobs) = (begin(tx, vault, ada, NOW)?, begin(tx, vault, bob, NOW)?);
+            assert!(!revoke(tx, vault, &ada.id, &bobs.token)?);
+            revoke_all(tx, &ada.id)?;
+            assert!(find(tx, vault, &adas.token)?.is_none() && find(tx, vault, &bobs.token)?.is_some());
+            let other = begin(tx, vault, bob, NOW)?;
+            assert_eq!(revoke_others(tx, &bob.id, &other.session.id)?, 1);
+            let tokens: Vec<String> =
+                list_live(tx, vault, &bob.id, NOW)?.into_iter().map(|(token, _)| token).collect();
+            assert_eq!(tokens, [other.token]);
+            Ok(())
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_ban_and_a_deletion_end_every_session() {
+        with_users(|tx, vault, ada, bob| {
+            let (adas, bobs) = (begin(tx, vault, ada, NOW)?, begin(tx, vault, bob, NOW)?);
+            assert!(users::ban(tx, &ada.id, "", None, NOW)?);
+            assert!(users::delete(tx, &bob.id)?);
+            assert!(find(tx, vault, &adas.token)?.is_none() && find(tx, vault, &bobs.token)?.is_none());
+            Ok(())
+        })
+        .await;
+    }
+}

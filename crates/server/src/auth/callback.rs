@@ -61,3 +61,61 @@ pub fn check_link(trusted: &TrustedOrigins, query: &[(String, String)]) -> Resul
 pub fn target(trusted: &TrustedOrigins, text: &str) -> Result<Target, Failure> {
     judge(trusted, text).ok_or(Code::InvalidCallbackUrl.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn trusted() -> TrustedOrigins {
+        TrustedOrigins::new("https://auth.example", &["https://app.example".into()]).unwrap()
+    }
+
+    fn pairs(values: &[&str]) -> Vec<(String, String)> {
+        values.iter().map(|value| ("callbackURL".to_string(), value.to_string())).collect()
+    }
+
+    #[test]
+    fn each_target_is_refused_by_its_own_code_and_empty_ones_are_absent() {
+        let check = |body: Value| check_change(&trusted(), Some(&body), &[]);
+        let fields = [
+            ("callbackURL", Code::InvalidCallbackUrl),
+            ("redirectTo", Code::InvalidRedirectUrl),
+            ("errorCallbackURL", Code::InvalidErrorCallbackUrl),
+            ("newUserCallbackURL", Code::InvalidNewUserCallbackUrl),
+        ];
+        for (field, expected) in fields {
+            let refused = check(json!({ field: "//evil.example" }));
+            assert!(matches!(refused, Err(Failure::Code(code)) if code == expected), "{field}");
+            for fine in
+                [json!("/x"), json!("https://app.example/x"), json!(""), json!(null), json!(false), json!(0)]
+            {
+                assert!(check(json!({ field: fine.clone() })).is_ok(), "{field} {fine}");
+            }
+            for wrong in [json!({}), json!(["/x"]), json!(1), json!(true)] {
+                let refused = check(json!({ field: wrong }));
+                assert!(
+                    matches!(refused, Err(Failure::Message(http::StatusCode::BAD_REQUEST, _))),
+                    "{field}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn the_query_counts_where_the_body_is_silent() {
+        let check =
+            |body: Option<Value>, query: &[&str]| check_change(&trusted(), body.as_ref(), &pairs(query));
+        assert!(check(None, &["//evil.example"]).is_err());
+        assert!(check(Some(json!({})), &["/x"]).is_ok());
+        assert!(check(Some(json!({})), &["/x", "/x"]).is_err(), "twice is no text");
+    }
+
+    #[test]
+    fn a_link_is_judged_by_every_target_it_carries() {
+        assert!(check_link(&trusted(), &pairs(&["/x"])).is_ok());
+        assert!(check_link(&trusted(), &pairs(&[""])).is_ok());
+        assert!(check_link(&trusted(), &pairs(&["/x", "//evil.example"])).is_err());
+        assert!(check_link(&trusted(), &pairs(&["//evil.example", "/x"])).is_err());
+    }
+}

@@ -46,3 +46,59 @@ pub fn check_first_sign_in(headers: &HeaderMap, trusted: &TrustedOrigins) -> Res
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::{HeaderName, HeaderValue};
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let pair = |(name, value): &(&'static str, &'static str)| {
+            (HeaderName::from_static(name), HeaderValue::from_static(value))
+        };
+        pairs.iter().map(pair).collect()
+    }
+
+    fn trusted() -> TrustedOrigins {
+        TrustedOrigins::new("https://auth.example", &["https://app.example".into()]).unwrap()
+    }
+
+    fn code(outcome: Result<(), Failure>) -> Option<Code> {
+        match outcome {
+            Err(Failure::Code(code)) => Some(code),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn only_requests_with_a_cookie_must_name_a_page() {
+        let check = |pairs: &[_]| code(check(&headers(pairs), &trusted()));
+        assert_eq!(check(&[("origin", "https://evil.example")]), None);
+        assert_eq!(check(&[("cookie", "a=1")]), Some(Code::MissingOrNullOrigin));
+        assert_eq!(check(&[("cookie", "a=1"), ("origin", "https://app.example")]), None);
+        assert_eq!(
+            check(&[("cookie", "a=1"), ("origin", "https://evil.example")]),
+            Some(Code::InvalidOrigin)
+        );
+        assert_eq!(check(&[("cookie", "a=1"), ("origin", ""), ("referer", "https://app.example/x")]), None);
+        let hidden = [("cookie", "a=1"), ("origin", "null"), ("referer", "https://app.example/x")];
+        assert_eq!(check(&hidden), Some(Code::MissingOrNullOrigin));
+        assert_eq!(check(&[("cookie", "a=1"), ("origin", "null"), ("sec-fetch-site", "same-origin")]), None);
+    }
+
+    #[test]
+    fn a_first_sign_in_is_judged_by_what_the_browser_tells() {
+        let check = |pairs: &[_]| code(check_first_sign_in(&headers(pairs), &trusted()));
+        assert_eq!(check(&[]), None, "a program");
+        let navigation = [("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate")];
+        assert_eq!(check(&navigation), Some(Code::CrossSiteLogin));
+        assert_eq!(check(&[("sec-fetch-mode", "cors")]), Some(Code::MissingOrNullOrigin));
+        assert_eq!(check(&[("sec-fetch-mode", "cors"), ("origin", "https://app.example")]), None);
+        assert_eq!(check(&[("referer", "https://evil.example/")]), Some(Code::InvalidOrigin));
+        assert_eq!(
+            check(&[("cookie", "a=1"), ("sec-fetch-mode", "cors")]),
+            None,
+            "the other check's business"
+        );
+    }
+}
