@@ -22,6 +22,12 @@ fn wrong_sign_in(number: usize) -> Request {
     )
 }
 
+/// From a caller that waits for its password's turn.
+#[track_caller]
+fn sent(server: &Server, request: Request) -> Response {
+    Browser::new(server).send(request)
+}
+
 fn is_limited(response: &Response) -> bool {
     if response.status != 429 {
         return false;
@@ -44,7 +50,7 @@ fn a_made_up_forwarding_header_is_no_disguise(engine: Engine) {
                 .header("Forwarded", &format!("for={address}"))
                 .header("CF-Connecting-IP", &address)
                 .header("True-Client-IP", &address);
-            is_limited(&request.send(server.address).expect("an answer"))
+            is_limited(&sent(server, request))
         })
         .collect();
     assert!(
@@ -56,8 +62,7 @@ on_both_engines!(a_made_up_forwarding_header_is_no_disguise);
 
 fn the_built_in_limits_are_on_in_production(engine: Engine) {
     let server = Server::with(engine, "[rate_limit]\nenabled = true\n");
-    let statuses: Vec<u16> =
-        (0..12).map(|number| wrong_sign_in(number).send(server.address).expect("an answer").status).collect();
+    let statuses: Vec<u16> = (0..12).map(|number| sent(&server, wrong_sign_in(number)).status).collect();
     // Three in ten seconds; a machine that is slow enough sees the next window.
     assert!(statuses.contains(&429), "{statuses:?}");
     // The plain session check of a signed-in browser is not counted.
@@ -105,7 +110,7 @@ fn one_client_is_one_client_in_every_spelling(engine: Engine) {
     let mut ask = |server: &Server, address: &str| {
         number += 1;
         let request = wrong_sign_in(number).header("X-Forwarded-For", address);
-        is_limited(&request.send(server.address).expect("an answer"))
+        is_limited(&sent(server, request))
     };
     for (index, address) in spread.iter().enumerate() {
         assert_eq!(ask(&server, address), index >= 10, "{address}");
@@ -203,7 +208,7 @@ fn what_is_too_big_or_too_deep_is_refused(engine: Engine) {
     let server = Server::start(engine);
     let post = |kind: &str, body: String| {
         let request = Request::new("POST", SIGN_IN).header("Content-Type", kind).body(body);
-        request.send(server.address).expect("an answer")
+        sent(&server, request)
     };
     let nested = |depth: usize| {
         let value = format!("{}1{}", "[".repeat(depth), "]".repeat(depth));
@@ -243,7 +248,7 @@ fn only_json_is_json(engine: Engine) {
     let body = json!({"email": "a@example.com", "password": "wrong password"}).to_string();
     let post = |kind: &str, body: &str| {
         let request = Request::new("POST", SIGN_IN).header("Content-Type", kind).body(body);
-        request.send(server.address).expect("an answer")
+        sent(&server, request)
     };
     for kind in ["application/json", "Application/JSON; charset=utf-8", "application/json;charset=\"UTF-8\""]
     {

@@ -10,6 +10,7 @@ mod harness;
 
 mod accounts;
 mod backups;
+mod bearer;
 mod commands;
 mod enumeration;
 mod faults_database;

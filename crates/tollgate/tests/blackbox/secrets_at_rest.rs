@@ -181,9 +181,7 @@ fn no_secret_is_left_behind(engine: Engine) {
         ("Content-Type", format!("application/{session_token}")),
         ("Origin", format!("https://{session_token}.example")),
     ] {
-        ada.send(
-            Request::post("/api/auth/update-user", &json!({"name": "Ada"})).header(&name.to_string(), &value),
-        );
+        ada.send(Request::post("/api/auth/update-user", &json!({"name": "Ada"})).header(name, &value));
     }
     let verify = links.iter().find(|link| link.contains("verify-email") && !link.is_empty()).expect("a link");
     ada.follow(verify);
