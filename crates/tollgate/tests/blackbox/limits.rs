@@ -50,7 +50,7 @@ fn a_made_up_forwarding_header_is_no_disguise(engine: Engine) {
                 .header("Forwarded", &format!("for={address}"))
                 .header("CF-Connecting-IP", &address)
                 .header("True-Client-IP", &address);
-            is_limited(&sent(server, request))
+            is_limited(&sent(&server, request))
         })
         .collect();
     assert!(
