@@ -31,8 +31,12 @@ fn list() -> &'static HashSet<&'static str> {
     SET.get_or_init(|| LIST.lines().filter(|line| !line.is_empty()).collect())
 }
 
-/// One piece repeated (`aaaaaaaa`, `abcabcabc`), or a run of neighbours (`12345678`, `hgfedcba`).
+/// One piece repeated (`aaaaaaaa`, `abcabcabc`), or a run of neighbours (`12345678`, `hgfedcba`). Guessers try them up to
+/// the length of a word; whoever types a hundred letters, or crabs, is not who they look for.
 fn is_pattern(text: &str) -> bool {
+    if text.len() > 20 || !text.is_ascii() {
+        return false;
+    }
     let letters: Vec<char> = text.chars().collect();
     let repeated = (1..=4.min(letters.len() / 2))
         .any(|period| letters.iter().enumerate().all(|(i, c)| *c == letters[i % period]));

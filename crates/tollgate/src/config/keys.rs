@@ -231,7 +231,7 @@ pub const KEYS: &[Key] = &[
         "rate_limit.enabled",
         Flag,
         Unset("on in `serve`, off in `dev`"),
-        "Limits requests per client address; refusals are 429 with `Retry-After`.",
+        "Limits requests per client address; refusals are 429 with `X-Retry-After`.",
     ),
     key(
         "rate_limit.rules",
