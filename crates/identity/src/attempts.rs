@@ -1,5 +1,8 @@
 //! Wrong passwords are counted for each address, whether an account has it or not, and exactly under races: an attempt
 //! is counted before it is judged, and a right one gives the count back.
+//!
+//! The day's row is always touched before the short one's: transactions that took them the other way round would wait
+//! for each other on PostgreSQL.
 
 use kernel::time::{DAY, MINUTE};
 use kernel::{Millis, Vault};
@@ -36,16 +39,16 @@ pub fn begin(tx: &mut Tx<'_>, vault: &Vault, subject: &str, now: Millis) -> Resu
 /// guesser cannot hide between an owner's sign-ins.
 pub fn succeed(tx: &mut Tx<'_>, vault: &Vault, subject: &str) -> Result<(), Error> {
     let (short, long) = keys(vault, subject);
-    tx.execute(CLEAR, params![&short])?;
-    tx.execute(GIVE_BACK, params![&long]).map(|_| ())
+    tx.execute(GIVE_BACK, params![&long])?;
+    tx.execute(CLEAR, params![&short]).map(|_| ())
 }
 
 /// The password was replaced by mail: what was guessed before is worth nothing any more, and the owner comes in at once,
 /// however often somebody else has guessed.
 pub fn forget(tx: &mut Tx<'_>, vault: &Vault, subject: &str) -> Result<(), Error> {
     let (short, long) = keys(vault, subject);
-    tx.execute(CLEAR, params![&short])?;
-    tx.execute(CLEAR, params![&long]).map(|_| ())
+    tx.execute(CLEAR, params![&long])?;
+    tx.execute(CLEAR, params![&short]).map(|_| ())
 }
 
 fn keys(vault: &Vault, subject: &str) -> (String, String) {
