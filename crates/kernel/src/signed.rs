@@ -94,16 +94,12 @@ pub fn decode_uri_component(text: &str) -> Option<Cow<'_, str>> {
         return Some(Cow::Borrowed(text));
     }
     let mut out = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&byte, tail)) = rest.split_first() {
-        if byte == b'%' {
-            let digit = |at: usize| tail.get(at).and_then(|&d| char::from(d).to_digit(16));
-            out.push((digit(0)? * 16 + digit(1)?) as u8);
-            rest = &tail[2..];
-        } else {
-            out.push(byte);
-            rest = tail;
-        }
+    let mut parts = text.as_bytes().split(|&byte| byte == b'%');
+    out.extend_from_slice(parts.next().unwrap_or_default());
+    for part in parts {
+        let digit = |at: usize| part.get(at).and_then(|&d| char::from(d).to_digit(16));
+        out.push((digit(0)? * 16 + digit(1)?) as u8);
+        out.extend_from_slice(&part[2..]);
     }
     String::from_utf8(out).ok().map(Cow::Owned)
 }

@@ -23,14 +23,14 @@ pub(crate) fn back_up(
     mut progress: impl FnMut(u64, u64),
 ) -> Result<Checked, Error> {
     if target.exists() {
-        return Err(Error::Fault(format!("{} exists already; name another file", target.display())));
+        return Err(Error::Misuse(format!("{} exists already; name another file", target.display())));
     }
     let partial = with_suffix(target, ".partial");
     let _ = std::fs::remove_file(&partial);
     copy(source, &partial, &mut progress)?;
     let checked = check(&partial)?;
     std::fs::rename(&partial, target)
-        .map_err(|error| Error::Unavailable(format!("cannot rename {}: {error}", partial.display())))?;
+        .map_err(|error| Error::Misuse(format!("cannot rename {}: {error}", partial.display())))?;
     sync_folder(target)?;
     Ok(checked)
 }
@@ -56,27 +56,27 @@ fn copy(source: &Path, target: &Path, progress: &mut impl FnMut(u64, u64)) -> Re
 fn private(path: &Path) -> Result<Connection, Error> {
     use std::os::unix::fs::OpenOptionsExt as _;
     let made = std::fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(path);
-    made.map_err(|error| Error::Unavailable(format!("cannot create {}: {error}", path.display())))?;
+    made.map_err(|error| Error::Misuse(format!("cannot create {}: {error}", path.display())))?;
     Ok(Connection::open(path)?)
 }
 
 /// Reads every page and counts what matters; a copy that does not pass is no backup.
 pub(crate) fn check(path: &Path) -> Result<Checked, Error> {
     let bytes = std::fs::metadata(path)
-        .map_err(|error| Error::Unavailable(format!("cannot read {}: {error}", path.display())))?
+        .map_err(|error| Error::Misuse(format!("cannot read {}: {error}", path.display())))?
         .len();
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
     let verdict: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
     if verdict != "ok" {
-        return Err(Error::Fault(format!("{} is damaged: {verdict}", path.display())));
+        return Err(Error::Misuse(format!("{} is damaged: {verdict}", path.display())));
     }
     if number("SELECT COUNT(*) FROM pragma_foreign_key_check")? > 0 {
-        return Err(Error::Fault(format!("{} has rows that refer to nothing", path.display())));
+        return Err(Error::Misuse(format!("{} has rows that refer to nothing", path.display())));
     }
     let schema_version = number("SELECT version FROM schema_version")?;
     if schema_version > newest_version() {
-        return Err(Error::Fault(format!(
+        return Err(Error::Misuse(format!(
             "{} has schema version {schema_version}, this program knows up to {}",
             path.display(),
             newest_version()
@@ -102,7 +102,7 @@ pub(crate) fn restore(copy_file: &Path, database: &Path) -> Result<Checked, Erro
         let _ = std::fs::remove_file(with_suffix(database, suffix));
     }
     std::fs::rename(&partial, database)
-        .map_err(|error| Error::Unavailable(format!("cannot replace {}: {error}", database.display())))?;
+        .map_err(|error| Error::Misuse(format!("cannot replace {}: {error}", database.display())))?;
     sync_folder(database)?;
     Ok(checked)
 }
@@ -118,7 +118,7 @@ fn refuse_if_in_use(database: &Path) -> Result<(), Error> {
         "PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE; COMMIT; PRAGMA wal_checkpoint(TRUNCATE)",
     );
     alone.map_err(|error| {
-        Error::Unavailable(format!("{} is in use; stop the server first ({error})", database.display()))
+        Error::Misuse(format!("{} is in use; stop the server first ({error})", database.display()))
     })
 }
 
@@ -132,5 +132,5 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 fn sync_folder(path: &Path) -> Result<(), Error> {
     let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let synced = std::fs::File::open(folder).and_then(|folder| folder.sync_all());
-    synced.map_err(|error| Error::Unavailable(format!("cannot sync {}: {error}", folder.display())))
+    synced.map_err(|error| Error::Misuse(format!("cannot sync {}: {error}", folder.display())))
 }

@@ -184,7 +184,8 @@ struct Redis {
 
 impl Redis {
     fn new(url: &str) -> Result<Redis, Error> {
-        let client = redis::Client::open(url).map_err(|error| Error::Fault(format!("redis_url: {error}")))?;
+        let client =
+            redis::Client::open(url).map_err(|error| Error::Misuse(format!("redis_url: {error}")))?;
         let script = Arc::new(redis::Script::new(SCRIPT));
         Ok(Redis { client, link: Arc::default(), script, failed: Arc::default() })
     }

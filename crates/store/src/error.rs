@@ -11,6 +11,9 @@ pub enum Error {
     /// A unique or foreign key refused the change.
     #[error("a constraint refused the change: {0}")]
     Conflict(String),
+    /// What was asked for cannot be done as it was asked: an operator's mistake, in words for an operator.
+    #[error("{0}")]
+    Misuse(String),
     /// A mistake of ours: a bad statement, a column of another type, a panic in a closure.
     #[error("the database refused a statement: {0}")]
     Fault(String),

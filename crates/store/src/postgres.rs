@@ -150,7 +150,7 @@ pub(crate) async fn wait<T, E: From<Error>>(
 
 impl Target {
     fn new(url: &str) -> Result<Target, Error> {
-        let bad = |what: String| Error::Fault(format!("database_url: {what}"));
+        let bad = |what: String| Error::Misuse(format!("database_url: {what}"));
         let mut parsed = url::Url::parse(url)
             .map_err(|_| bad("not a URL such as postgres://user:password@host/name".into()))?;
         let mut certificate = None;
@@ -383,6 +383,11 @@ fn chain(error: &tokio_postgres::Error) -> String {
     while let Some(inner) = source {
         text = format!("{text}: {inner}");
         source = inner.source();
+    }
+    if text.contains("invalid peer certificate") {
+        text.push_str(
+            "; add ?sslrootcert=FILE with the authority that signed it to database_url, or ?sslmode=disable where the network is trusted",
+        );
     }
     text
 }

@@ -233,11 +233,18 @@ fn settings(role: Role) -> impl Iterator<Item = (&'static str, &'static str)> {
     .into_iter()
 }
 
-/// The file is made with rights for its owner only, before SQLite would make it with wider ones.
+/// The file is made with rights for its owner only, before SQLite would make it with wider ones. A file that is there is
+/// not even opened: closing any handle of it drops every lock that this process holds on it (POSIX), and without its
+/// locks another program may take the journal away.
 fn create_private(path: &Path) -> Result<(), Error> {
+    use std::io::ErrorKind;
     use std::os::unix::fs::OpenOptionsExt as _;
-    let open = std::fs::OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path);
-    open.map(|_| ()).map_err(|error| Error::Unavailable(format!("cannot open {}: {error}", path.display())))
+    match std::fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(path) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+            Err(Error::Unavailable(format!("cannot open {}: {error}", path.display())))
+        }
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -264,6 +271,27 @@ mod tests {
             tx.query_opt(HOT, &[hash.as_str().into()], |_| Ok(())).unwrap();
         }
         assert_eq!(counters(&connection), 0);
+    }
+
+    #[test]
+    fn a_second_store_on_the_file_leaves_the_first_ones_locks_in_place() {
+        use std::os::unix::fs::MetadataExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        let first = Sqlite::open(&path).unwrap();
+        drop(Sqlite::open(&path).unwrap());
+        let inode = format!(":{} ", std::fs::metadata(&path).unwrap().ino());
+        let process = format!(" {} ", std::process::id());
+        // The list is not read in one piece, so a lock can be missed while others come and go; a lost one never appears.
+        let clock = Stopwatch::start();
+        let held = || {
+            let locks = std::fs::read_to_string("/proc/locks").unwrap();
+            locks.lines().any(|line| line.contains(&inode) && line.contains(&process))
+        };
+        while !held() {
+            assert!(clock.elapsed() < Duration::from_secs(5), "the lock on the database is gone");
+        }
+        drop(first);
     }
 
     #[test]

@@ -161,7 +161,7 @@ impl Store {
     pub fn back_up(&self, target: &Path, progress: impl FnMut(u64, u64)) -> Result<backup::Checked, Error> {
         match &self.backend {
             Backend::Sqlite(sqlite) => backup::back_up(&sqlite.path, target, progress),
-            Backend::Postgres(_) => Err(Error::Fault(
+            Backend::Postgres(_) => Err(Error::Misuse(
                 "PostgreSQL is backed up with its own tools: pg_dump or a base backup".into(),
             )),
         }
@@ -171,7 +171,7 @@ impl Store {
     pub fn restore(copy: &Path, url: &str) -> Result<backup::Checked, Error> {
         let path = url.strip_prefix("sqlite://").map(PathBuf::from);
         let path =
-            path.ok_or_else(|| Error::Fault("only a SQLite database is restored from a file".into()))?;
+            path.ok_or_else(|| Error::Misuse("only a SQLite database is restored from a file".into()))?;
         backup::restore(copy, &path)
     }
 }

@@ -78,12 +78,15 @@ async fn answer(call: &Call, refresh: Refresh, tell_due: bool) -> Outcome {
     let cookies = current::cookie_lines(&call.app, &call.names, &call.presented, &resolved);
     let reply = match &resolved.session {
         None => Reply::bytes(b"null".to_vec()),
-        Some(live) => Reply::json(&Both {
-            session: SessionBody::new(&live.session, &live.token),
-            user: (&live.user).into(),
-            // Nothing to tell where nothing is ever extended.
-            needs_refresh: (tell_due && !call.presented.dont_remember).then_some(resolved.is_due),
-        }),
+        Some(live) => {
+            let both = Both {
+                session: SessionBody::new(&live.session, &live.token),
+                user: (&live.user).into(),
+                // Nothing to tell where nothing is ever extended.
+                needs_refresh: (tell_due && !call.presented.dont_remember).then_some(resolved.is_due),
+            };
+            Reply::bytes(both.to_bytes())
+        }
     };
     Ok(uncached(reply.cookies(cookies)))
 }

@@ -138,7 +138,7 @@ fn tells_nothing(app: &App) -> bool {
 /// The owner learns that somebody tried; whoever tried learns nothing.
 fn tell_owner(tx: &mut store::Tx<'_>, app: &App, email: &str, now: Millis) -> Result<(), store::Error> {
     let Some(owner) = users::by_email(tx, email)? else { return Ok(()) };
-    let Ok(url) = Link::parse(&format!("{}/sign-in", app.settings.base_url)) else { return Ok(()) };
+    let Ok(url) = Link::parse(&format!("{}/", app.settings.base_url)) else { return Ok(()) };
     promise_mail(tx, app, &owner.email, &owner.name, &Message::AddressTaken { url }, now)
 }
 
