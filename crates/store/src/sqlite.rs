@@ -279,6 +279,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.db");
         let first = Sqlite::open(&path).unwrap();
+        // A connection keeps its lock from its first look at the file on.
+        first.read(|tx| tx.query("SELECT name FROM sqlite_master", &[], |_| Ok::<_, Error>(()))).unwrap();
         drop(Sqlite::open(&path).unwrap());
         let inode = format!(":{} ", std::fs::metadata(&path).unwrap().ino());
         let process = format!(" {} ", std::process::id());
