@@ -250,8 +250,8 @@ mod tests {
         let new =
             NewUser { name: "N".into(), email, email_verified: false, image: None, role: "user".into() };
         match users::create(tx, &new, NOW, &mut random::secure())? {
-            users::Created::User(user) => Ok(user),
-            users::Created::EmailTaken => Err(Error::Fault("taken".into())),
+            Some(user) => Ok(user),
+            None => Err(Error::Fault("taken".into())),
         }
     }
 

@@ -65,12 +65,6 @@ pub struct NewUser {
     pub role: String,
 }
 
-#[derive(Debug, Clone, PartialEq)]
-pub enum Created {
-    User(User),
-    EmailTaken,
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EmailChange {
     Changed,
@@ -152,17 +146,18 @@ fn take_address(tx: &mut Tx<'_>, address: &EmailAddress) -> Result<(), Error> {
     tx.lock("address", &[address.as_str()])
 }
 
+/// Makes a user; `None` when the address is taken.
 pub fn create(
     tx: &mut Tx<'_>,
     new: &NewUser,
     now: Millis,
     rng: &mut impl CryptoRng,
-) -> Result<Created, Error> {
+) -> Result<Option<User>, Error> {
     let user = User::fresh(new, now, rng);
     take_address(tx, &new.email)?;
     let values =
         params![user.id.as_str(), &user.name, &user.email, user.email_verified, &user.image, now, &user.role];
-    Ok(if tx.execute(INSERT, values)? == 1 { Created::User(user) } else { Created::EmailTaken })
+    Ok((tx.execute(INSERT, values)? == 1).then_some(user))
 }
 
 pub fn set_name(tx: &mut Tx<'_>, id: &UserId, name: &str, now: Millis) -> Result<(), Error> {

@@ -19,7 +19,8 @@ pub fn parse(
     let base = given.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
     let form = base == "application/x-www-form-urlencoded";
     // As the original judges it: the type only has to contain the words.
-    if !base.contains("application/json") && !(form && kind == BodyKind::JsonOrForm) {
+    let taken = base.contains("application/json") || (form && kind == BodyKind::JsonOrForm);
+    if !taken {
         let allowed = match kind {
             BodyKind::JsonOrForm => "application/x-www-form-urlencoded, application/json",
             _ => "application/json",

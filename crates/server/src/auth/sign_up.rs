@@ -7,7 +7,7 @@ use super::fields::Fields;
 use super::json::UserBody;
 use super::{password, verify_email};
 use crate::app::{App, promise_mail};
-use identity::users::{self, Created, NewUser};
+use identity::users::{self, NewUser};
 use identity::{EmailAddress, LiveSession, User, accounts, sessions};
 use kernel::time::DAY;
 use kernel::{Millis, Secret, random};
@@ -111,8 +111,8 @@ fn make(
 ) -> Result<Made, store::Error> {
     let (settings, rng) = (&app.settings.email_password, &mut random::secure());
     let user = match users::create(tx, new, now, rng)? {
-        Created::User(user) => user,
-        Created::EmailTaken => {
+        Some(user) => user,
+        None => {
             if tells_nothing(app) && settings.notify_taken {
                 tell_owner(tx, app, new.email.as_str(), now)?;
             }

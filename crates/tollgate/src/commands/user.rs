@@ -4,7 +4,7 @@ use crate::config::{Loaded, duration::parse_duration};
 use crate::deployment::{Deployment, now};
 use crate::terminal::{Failure, Outcome, Terminal};
 use identity::passwords::{self, Policy, Weakness, Workspace};
-use identity::users::{self, Created, NewUser};
+use identity::users::{self, NewUser};
 use identity::{EmailAddress, User, accounts, sessions};
 use kernel::{Millis, Secret, UserId, random};
 use serde_json::{Value, json};
@@ -37,7 +37,7 @@ pub fn create(loaded: Loaded, options: &CreateOptions, terminal: &Terminal) -> O
         .unwrap_or_else(|| options.email.split('@').next().unwrap_or_default().to_owned());
     let new = NewUser { name, email, email_verified: true, image: None, role: options.role.clone() };
     let created = deployment.write(move |tx| create_with_password(tx, &new, &hash, now()))?;
-    let Created::User(user) = created else {
+    let Some(user) = created else {
         let what = format!("{} has an account already.", options.email);
         return Err(Failure::new(what, format!("See it with `tollgate user show {}`.", options.email)));
     };
@@ -57,10 +57,10 @@ pub fn create_with_password(
     new: &NewUser,
     hash: &str,
     now: Millis,
-) -> Result<Created, store::Error> {
+) -> Result<Option<User>, store::Error> {
     let rng = &mut random::secure();
     let created = users::create(tx, new, now, rng)?;
-    if let Created::User(user) = &created {
+    if let Some(user) = &created {
         accounts::set_password(tx, &user.id, hash, now, rng)?;
     }
     Ok(created)
