@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn the_right_most_untrusted_hop_is_the_client() {
         let trusted = proxies(&["127.0.0.1", "10.0.0.0/8"]);
-        let found = |lines: &[&str]| trusted.client(ip("127.0.0.1"), lines.to_vec().into_iter());
+        let found = |lines: &[&str]| trusted.client(ip("127.0.0.1"), lines.iter().copied());
         assert_eq!(found(&["6.6.6.6, 192.0.2.1, 10.1.1.1"]), ClientAddress::Known(ip("192.0.2.1")));
         assert_eq!(found(&["6.6.6.6", "192.0.2.1"]), ClientAddress::Known(ip("192.0.2.1")));
         assert_eq!(found(&["192.0.2.1:4711"]), ClientAddress::Known(ip("192.0.2.1")));
