@@ -376,8 +376,13 @@ fn is_io(error: &tokio_postgres::Error) -> bool {
     std::error::Error::source(error).is_some_and(|source| source.is::<std::io::Error>())
 }
 
-/// The error with what caused it; tokio-postgres tells the point only in the source.
+/// The error with what caused it; tokio-postgres tells the point only in the source. What the server said is told without
+/// its details, which hold the values of rows: addresses have no place in a log.
 fn chain(error: &tokio_postgres::Error) -> String {
+    if let Some(said) = error.as_db_error() {
+        let constraint = said.constraint().map(|name| format!(", constraint {name}")).unwrap_or_default();
+        return format!("{} ({}{constraint})", said.message(), said.code().code());
+    }
     let mut text = error.to_string();
     let mut source = std::error::Error::source(error);
     while let Some(inner) = source {

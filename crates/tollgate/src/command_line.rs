@@ -109,11 +109,16 @@ enum UserCommand {
         #[arg(long)]
         until: Option<String>,
     },
+    /// Lift a ban
+    Unban {
+        /// Address or id
+        user: String,
+    },
     /// Delete a user with everything that belongs to them
     Delete {
         /// Address or id
         user: String,
-        /// Do not ask
+        /// Do not ask; needed where there is no terminal to ask on
         #[arg(long)]
         yes: bool,
     },
@@ -170,6 +175,7 @@ fn carry_out(arguments: Arguments, environment: &Environment, terminal: &Termina
             UserCommand::Ban { user, reason, until } => {
                 commands::user::ban(load(), &user, &reason, until.as_deref(), terminal)
             }
+            UserCommand::Unban { user } => commands::user::unban(load(), &user, terminal),
             UserCommand::Delete { user, yes } => commands::user::delete(load(), &user, yes, terminal),
         },
         Command::Secrets(SecretsCommand::Rotate) => commands::secrets::rotate(load(), terminal),

@@ -1,7 +1,7 @@
 //! Redirect targets in bodies and queries: judged on every change before its body is validated, and on every link.
 
 use super::error::{Code, Failure};
-use super::fields::is_truthy;
+use super::fields::{Fields, is_truthy};
 use http::StatusCode;
 use kernel::TrustedOrigins;
 use kernel::redirect::{Target, judge};
@@ -13,6 +13,21 @@ const NOT_A_STRING: [&str; 4] = [
     "Invalid errorCallbackURL: expected a string",
     "Invalid newUserCallbackURL: expected a string",
 ];
+
+/// What a mailed link brings along.
+pub struct MailedLink {
+    pub token: String,
+    pub callback: Option<String>,
+}
+
+impl MailedLink {
+    pub fn read(fields: &mut Fields) -> MailedLink {
+        MailedLink {
+            token: fields.query("token"),
+            callback: fields.maybe_query("callbackURL").filter(|text| !text.is_empty()),
+        }
+    }
+}
 
 /// Judges the targets of a change. What is empty counts as absent.
 pub fn check_change(

@@ -1,6 +1,6 @@
 //! Deleting one's own account: at once with a password or a fresh session, or by a mailed link.
 
-use super::callback;
+use super::callback::{self, MailedLink};
 use super::endpoint::{Access, Call, Endpoint, Outcome, Reply, Spec};
 use super::error::{Code, Failure};
 use super::fields::Fields;
@@ -109,13 +109,8 @@ async fn delete_with_token(call: &Call, user: &User, token: String) -> Result<()
     if gone { Ok(()) } else { Err(Code::UnknownLink.into()) }
 }
 
-pub struct Follow {
-    token: String,
-    callback: Option<String>,
-}
-
 impl Endpoint for DeleteUserCallback {
-    type Input = Follow;
+    type Input = MailedLink;
     const SPEC: Spec = Spec::get(
         "/delete-user/callback",
         Access::MaybeSignedIn,
@@ -123,14 +118,11 @@ impl Endpoint for DeleteUserCallback {
     )
     .link();
 
-    fn read(fields: &mut Fields) -> Follow {
-        Follow {
-            token: fields.query("token"),
-            callback: fields.maybe_query("callbackURL").filter(|text| !text.is_empty()),
-        }
+    fn read(fields: &mut Fields) -> MailedLink {
+        MailedLink::read(fields)
     }
 
-    async fn run(call: Call, input: Follow) -> Outcome {
+    async fn run(call: Call, input: MailedLink) -> Outcome {
         if !call.app.settings.accounts.delete_user {
             return Err(Code::NotFound.into());
         }

@@ -1,6 +1,6 @@
 //! Proving an address: the mail, and the link that also carries changes of address.
 
-use super::callback;
+use super::callback::{self, MailedLink};
 use super::endpoint::{Access, Call, Endpoint, Grant, Outcome, Reply, Spec};
 use super::error::{self, Code, Failure};
 use super::fields::Fields;
@@ -132,11 +132,6 @@ impl Endpoint for SendVerificationEmail {
 
 pub struct VerifyEmail;
 
-pub struct Follow {
-    token: String,
-    callback: Option<String>,
-}
-
 #[derive(Serialize)]
 struct Changed<'a> {
     status: bool,
@@ -154,7 +149,7 @@ enum Followed {
 }
 
 impl Endpoint for VerifyEmail {
-    type Input = Follow;
+    type Input = MailedLink;
     const SPEC: Spec = Spec::get(
         "/verify-email",
         Access::MaybeSignedIn,
@@ -162,14 +157,11 @@ impl Endpoint for VerifyEmail {
     )
     .link();
 
-    fn read(fields: &mut Fields) -> Follow {
-        Follow {
-            token: fields.query("token"),
-            callback: fields.maybe_query("callbackURL").filter(|text| !text.is_empty()),
-        }
+    fn read(fields: &mut Fields) -> MailedLink {
+        MailedLink::read(fields)
     }
 
-    async fn run(call: Call, input: Follow) -> Outcome {
+    async fn run(call: Call, input: MailedLink) -> Outcome {
         let (app, now) = (call.app.clone(), call.now);
         let (token, target) = (input.token.clone(), input.callback.clone());
         let caller = call.session.as_ref().map(|live| live.user.id.clone());
@@ -289,7 +281,7 @@ async fn sign_in(call: &Call, user: User) -> Result<Option<LiveSession>, Failure
     Ok(made.await?)
 }
 
-fn refuse(call: &Call, input: &Follow, code: &'static str) -> Outcome {
+fn refuse(call: &Call, input: &MailedLink, code: &'static str) -> Outcome {
     if let Some(text) = &input.callback {
         let target = callback::target(&call.app.settings.trusted_origins, text)?;
         return Ok(Reply::redirect(&target.with("error", code)));

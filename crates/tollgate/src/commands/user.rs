@@ -157,6 +157,19 @@ pub fn ban(loaded: Loaded, who: &str, reason: &str, until: Option<&str>, termina
     Ok(())
 }
 
+pub fn unban(loaded: Loaded, who: &str, terminal: &Terminal) -> Outcome {
+    let deployment = Deployment::open(loaded)?;
+    let user = find(&deployment, who)?;
+    let id = user.id.clone();
+    still_there(deployment.write(move |tx| users::unban(tx, &id, now()))?, who)?;
+    let text = match user.banned {
+        true => format!("{} may sign in again. The ended sessions stay ended.", user.email),
+        false => format!("{} was not banned; nothing has changed.", user.email),
+    };
+    terminal.result(&text, &json!({"id": user.id.as_str(), "email": user.email, "banned": false}));
+    Ok(())
+}
+
 /// A length from now on, or a time.
 fn end_of_ban(text: &str, now: Millis) -> Result<Millis, Failure> {
     let end = parse_duration(text).map(|length| now.plus(length)).or_else(|| Millis::parse_iso(text));
@@ -167,7 +180,8 @@ fn end_of_ban(text: &str, now: Millis) -> Result<Millis, Failure> {
 pub fn delete(loaded: Loaded, who: &str, sure: bool, terminal: &Terminal) -> Outcome {
     let deployment = Deployment::open(loaded)?;
     let user = find(&deployment, who)?;
-    if !sure && std::io::stdin().is_terminal() && !confirmed(&user)? {
+    // Without a person to ask, only --yes is a yes.
+    if !sure && !(std::io::stdin().is_terminal() && confirmed(&user)?) {
         return Err(Failure::new("Nothing was deleted.", "Type the address to confirm, or use --yes."));
     }
     let id = user.id.clone();

@@ -77,7 +77,15 @@ fn operators_act_on_users_while_the_server_runs(engine: Engine) {
     assert!(object(&server.command(&ban), 0)["until"].is_string());
     assert_eq!(ada.session(), Value::Null);
     sign_in(&mut ada).refused(403, "BANNED_USER");
+    let lifted = object(&server.command(&["user", "unban", "ada@example.com", "--json"]), 0);
+    assert_eq!(lifted["banned"], false);
+    sign_in(&mut ada).expect(200);
 
+    // Nobody can be asked here, so only --yes is a yes.
+    refused_in_words(
+        &server.command(&["user", "delete", "ada@example.com"]),
+        &["Nothing was deleted", "--yes"],
+    );
     assert_eq!(
         object(&server.command(&["user", "delete", "ada@example.com", "--yes", "--json"]), 0)["deleted"],
         true
@@ -88,6 +96,7 @@ fn operators_act_on_users_while_the_server_runs(engine: Engine) {
         &["user", "create", "not an address"],
         &["user", "promote", "ada@example.com"],
         &["user", "ban", "ada@example.com", "--until", "yesterday"],
+        &["user", "unban", "ada@example.com"],
         &["user", "delete", "ada@example.com", "--yes"],
     ] {
         object(&server.command(&[wrong, &["--json"]].concat()), 1);
