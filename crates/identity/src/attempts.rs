@@ -6,9 +6,10 @@
 
 use kernel::time::{DAY, MINUTE};
 use kernel::{Millis, Vault};
-use store::{Error, Hit, Rule, Tx, hit_in, params};
+use store::{Error, Hit, Rule, Tx, hit_from_first_in, hit_in, params};
 
 const SHORT: Rule = Rule { window: 15 * MINUTE, max: 10 };
+/// From the first attempt on: whoever signs in daily with a slip now and then must not add them up for ever.
 const LONG: Rule = Rule { window: DAY, max: 100 };
 const HASH: &str = "sign-in attempts";
 
@@ -24,7 +25,7 @@ pub enum Begun {
 /// Counts an attempt against an address (or a user's id) before its password is looked at.
 pub fn begin(tx: &mut Tx<'_>, vault: &Vault, subject: &str, now: Millis) -> Result<Begun, Error> {
     let (short, long) = keys(vault, subject);
-    if let Hit::Refused { retry_at } = hit_in(tx, &long, LONG, now)? {
+    if let Hit::Refused { retry_at } = hit_from_first_in(tx, &long, LONG, now)? {
         return Ok(Begun::Refused { retry_at });
     }
     if let Hit::Refused { retry_at } = hit_in(tx, &short, SHORT, now)? {

@@ -7,6 +7,7 @@ use store::{Error, Tx, params};
 
 const DATA_KEY: &str = "data_key";
 const DEV_SEED: &str = "dev_seed";
+const MADE_BY_DEV: &str = "made_by_dev";
 
 const GET: &str = "SELECT value FROM meta WHERE name = $1";
 const ADD: &str = "INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING";
@@ -51,6 +52,15 @@ pub fn look_at_vault(tx: &mut Tx<'_>, secrets: &Secrets) -> Result<Option<Vault>
 /// Marks a database that holds users whose passwords everybody knows.
 pub fn mark_dev_seed(tx: &mut Tx<'_>) -> Result<(), Error> {
     tx.execute(SET, params![DEV_SEED, "true"]).map(|_| ())
+}
+
+/// Marks a database that `dev` made: its mails are shown to whoever sits at the machine.
+pub fn mark_made_by_dev(tx: &mut Tx<'_>) -> Result<(), Error> {
+    tx.execute(SET, params![MADE_BY_DEV, "true"]).map(|_| ())
+}
+
+pub fn is_made_by_dev(tx: &mut Tx<'_>) -> Result<bool, Error> {
+    Ok(get(tx, MADE_BY_DEV)?.is_some())
 }
 
 pub fn has_dev_seed(tx: &mut Tx<'_>) -> Result<bool, Error> {

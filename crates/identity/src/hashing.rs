@@ -43,6 +43,8 @@ enum Task {
 pub struct HashPool {
     tasks: Sender<Task>,
     done: Arc<AtomicU64>,
+    /// One for each password that may be hashed or wait: who holds one is never turned away by the queue.
+    slots: Arc<Semaphore>,
     turns: Arc<Mutex<HashMap<String, Line>>>,
 }
 
@@ -52,11 +54,13 @@ struct Line {
     present: usize,
 }
 
-/// One's turn to be judged; the next one's when this is dropped.
+/// One's turn to be judged, with a place in the queue; the next one's when this is dropped. It is taken before the
+/// attempt is counted: a request that is turned away because the server is busy was no guess.
 pub struct Turn {
     pool: HashPool,
     subject: String,
     permit: Option<OwnedSemaphorePermit>,
+    slot: Option<OwnedSemaphorePermit>,
 }
 
 impl Drop for Turn {
@@ -74,7 +78,8 @@ impl Drop for Turn {
 
 impl HashPool {
     pub fn start(threads: usize) -> std::io::Result<HashPool> {
-        let (tasks, waiting) = bounded(threads.max(1) * QUEUE_PER_THREAD);
+        let places = threads.max(1) * (QUEUE_PER_THREAD + 1);
+        let (tasks, waiting) = bounded(places);
         let done = Arc::new(AtomicU64::new(0));
         // What an unknown user's password is compared with, so that it costs what a known one's does.
         let decoy: Arc<str> =
@@ -85,7 +90,7 @@ impl HashPool {
                 .name(format!("hash-{number}"))
                 .spawn(move || work(&waiting, &done, &decoy))?;
         }
-        Ok(HashPool { tasks, done, turns: Arc::default() })
+        Ok(HashPool { tasks, done, slots: Arc::new(Semaphore::new(places)), turns: Arc::default() })
     }
 
     fn lines(&self) -> MutexGuard<'_, HashMap<String, Line>> {
@@ -106,19 +111,30 @@ impl HashPool {
             line.turns.clone()
         };
         // Made before the wait, so that a caller who goes away while waiting leaves the line.
-        let mut turn = Turn { pool: self.clone(), subject: subject.to_string(), permit: None };
+        let mut turn = Turn { pool: self.clone(), subject: subject.to_string(), permit: None, slot: None };
         turn.permit = Some(turns.acquire_owned().await.map_err(|_| Busy)?);
+        turn.slot = Some(self.slot()?);
         Ok(turn)
     }
 
+    fn slot(&self) -> Result<OwnedSemaphorePermit, Busy> {
+        self.slots.clone().try_acquire_owned().map_err(|_| Busy)
+    }
+
     pub async fn hash(&self, password: Secret<String>) -> Result<String, Busy> {
+        let _slot = self.slot()?;
         let (answer, wait) = oneshot::channel();
         self.tasks.try_send(Task::Hash { password, answer }).map_err(|_| Busy)?;
         wait.await.map_err(|_| Busy)
     }
 
     /// Checks a password; `None` for a user or a password that does not exist costs the same and never matches.
-    pub async fn check(&self, password: Secret<String>, stored: Option<String>) -> Result<Checked, Busy> {
+    pub async fn check(
+        &self,
+        _turn: &Turn,
+        password: Secret<String>,
+        stored: Option<String>,
+    ) -> Result<Checked, Busy> {
         let (answer, wait) = oneshot::channel();
         self.tasks.try_send(Task::Check { password, stored, answer }).map_err(|_| Busy)?;
         wait.await.map_err(|_| Busy)

@@ -63,7 +63,7 @@ const EXTEND: &str = "UPDATE sessions SET expires_at = $3, updated_at = $4 WHERE
 const LIST: &str = concat!(
     "SELECT s.token_sealed, ",
     columns!(),
-    " FROM sessions s WHERE s.user_id = $1 AND s.expires_at > $2 AND s.impersonated_by IS NULL ORDER BY s.created_at, s.id LIMIT 1000"
+    " FROM sessions s WHERE s.user_id = $1 AND s.expires_at > $2 AND s.impersonated_by IS NULL ORDER BY s.created_at DESC, s.id DESC LIMIT 1000"
 );
 const REVOKE: &str = "DELETE FROM sessions WHERE token_hash = $1 AND user_id = $2";
 const END: &str = "DELETE FROM sessions WHERE token_hash = $1";
@@ -180,9 +180,11 @@ pub fn list_live(
     user: &UserId,
     now: Millis,
 ) -> Result<Vec<(String, Session)>, Error> {
-    let rows = tx.query(LIST, params![user.as_str(), now], |row| {
+    // The newest thousand, should somebody have more: a thief's is among them.
+    let mut rows = tx.query(LIST, params![user.as_str(), now], |row| {
         Ok((row.get::<String>(0)?, Session::read(row, 1)?))
     })?;
+    rows.reverse();
     // A token that does not open was sealed with a key that is gone; the session cannot be shown, nor used by anybody.
     Ok(rows
         .into_iter()

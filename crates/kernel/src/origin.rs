@@ -75,12 +75,34 @@ pub(crate) fn has_user_info(url: &Url) -> bool {
     !url.username().is_empty() || url.password().is_some()
 }
 
+/// Whether the host of a pattern with wildcards ends with a name that somebody owns (two labels without wildcards), is
+/// this machine, or is a network whose beginning is written out. What stands in the port or the scheme does not help.
+fn names_a_site(pattern: &str) -> bool {
+    let authority = pattern.split_once("://").map_or(pattern, |(_, rest)| rest);
+    let authority = authority.split('/').next().unwrap_or("");
+    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+    let plain = |label: &str| !label.is_empty() && !label.contains(['*', '?']);
+    let numeric = host.chars().all(|c| c.is_ascii_digit() || ".*?".contains(c));
+    let mut labels = host.rsplit('.');
+    let (last, second) = (labels.next().unwrap_or(""), labels.next().unwrap_or(""));
+    if numeric {
+        plain(host.split('.').next().unwrap_or(""))
+    } else {
+        last == "localhost" || (plain(last) && plain(second))
+    }
+}
+
 impl Pattern {
     fn parse(text: &str) -> Result<Pattern, String> {
         let wild = text.contains(['*', '?']);
         let lower = text.to_ascii_lowercase();
         if matches!(lower.trim_matches('/'), "" | "*" | "**" | "*://*" | "http://*" | "https://*" | "*.*") {
             return Err(format!("`{text}` would trust every site; name the origins one by one"));
+        }
+        if wild && !names_a_site(&lower) {
+            return Err(format!(
+                "`{text}` would trust sites of anybody; end the host with a name of your own, such as *.example.com"
+            ));
         }
         match lower.split_once("://") {
             Some((scheme, _)) if NEVER.contains(&scheme) => {
@@ -221,7 +243,24 @@ mod tests {
 
     #[test]
     fn a_pattern_for_everything_is_refused() {
-        for text in ["*", "https://*", "**", "", "*://*", "javascript://"] {
+        let everything = [
+            "*",
+            "https://*",
+            "**",
+            "",
+            "*://*",
+            "javascript://",
+            "http://*:3000",
+            "https://*.*:8444",
+            "*.com",
+            "https://?*",
+            "https://*.test",
+            "*.*.*",
+            "https://*example.com.*",
+            "https://*/x",
+            "*.*.1",
+        ];
+        for text in everything {
             assert!(TrustedOrigins::new("https://auth.example", &[text.to_string()]).is_err(), "{text}");
         }
     }

@@ -59,6 +59,23 @@ pub fn enqueue(
     Ok(())
 }
 
+const INSERT_NOTHING: &str = "
+INSERT INTO mails (id, recipient, template, content_sealed, state, attempts, handovers, due_at, leased_until, created_at)
+VALUES ($1, '', $2, $3, 'skipped', 0, 0, $4, 0, $4)";
+
+/// As much work as [`enqueue`] where there is nobody to write to, so that the time of an answer does not tell. Nobody ever
+/// opens what is sealed here; the row is swept with the sent ones.
+pub fn pretend(
+    tx: &mut Tx<'_>,
+    vault: &Vault,
+    template: &'static str,
+    now: Millis,
+    rng: &mut impl CryptoRng,
+) -> Result<(), Error> {
+    let sealed = vault.seal("no mail", &" ".repeat(256), rng);
+    tx.execute(INSERT_NOTHING, params![&new_id(now, rng), template, &sealed, now]).map(|_| ())
+}
+
 /// Ids sort by time, so that pages of the inbox can go on from one.
 fn new_id(now: Millis, rng: &mut impl CryptoRng) -> String {
     let random: [u8; 10] = random::bytes(rng);

@@ -2,11 +2,12 @@
 
 use crate::settings::Settings;
 use identity::HashPool;
+use identity::one_time::{self, Purpose};
 use kernel::signed::Signer;
-use kernel::{Clock, Vault};
+use kernel::{Clock, Millis, Vault, random};
 use mail::{Message, Outbox, Recipient};
 use std::sync::Arc;
-use store::{Counters, Store, Tx};
+use store::{Counters, Hit, Rule, Store, Tx, hit_from_first_in};
 
 pub struct App {
     pub settings: Settings,
@@ -46,4 +47,37 @@ pub(crate) fn promise_mail(
             Ok(())
         }
     }
+}
+
+/// Mails of one kind to one mailbox: whoever knows an address must not be able to fill it, nor to kill every link that its
+/// owner asks for by asking once more.
+const MAILS: Rule = Rule { window: kernel::time::HOUR, max: 10 };
+
+/// Counts a mail to a mailbox; past the limit nothing is sent and no link is made, and the caller's answer stays the same.
+pub(crate) fn may_mail(
+    tx: &mut Tx<'_>,
+    app: &App,
+    email: &str,
+    template: &'static str,
+    now: Millis,
+) -> Result<bool, store::Error> {
+    if !app.settings.rate_limit.enabled {
+        return Ok(true);
+    }
+    let key = format!("mail:{template}:{}", app.vault.hash("mailbox", email));
+    Ok(matches!(hit_from_first_in(tx, &key, MAILS, now)?, Hit::Counted { .. }))
+}
+
+/// As much work as a link and its mail, for an address that gets none.
+pub(crate) fn pretend_mail(
+    tx: &mut Tx<'_>,
+    app: &App,
+    purpose: Purpose,
+    email: &str,
+    template: &'static str,
+    now: Millis,
+) -> Result<(), store::Error> {
+    let rng = &mut random::secure();
+    one_time::pretend(tx, &app.vault, purpose, email, now, rng)?;
+    mail::pretend(tx, &app.vault, template, now, rng)
 }

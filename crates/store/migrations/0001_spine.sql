@@ -1,5 +1,6 @@
 -- Accounts, sessions, one-time values, mails, counters and service keys.
--- Portable between SQLite and PostgreSQL: TEXT, BIGINT (milliseconds) and BOOLEAN only.
+-- Portable between SQLite and PostgreSQL: TEXT, BIGINT (milliseconds) and BOOLEAN only. Where a table is marked
+-- `in key order`, SQLite keeps the rows in the primary key's tree, so that a look-up descends once and not twice.
 
 CREATE TABLE meta (
   name TEXT PRIMARY KEY,
@@ -22,13 +23,13 @@ CREATE TABLE users (
   ban_expires BIGINT,
   created_at BIGINT NOT NULL,
   updated_at BIGINT NOT NULL
-);
+) /* in key order */;
 
 -- A token is found by its keyed hash; the sealed copy is for lists that must show it again.
 CREATE TABLE sessions (
-  id TEXT PRIMARY KEY,
+  token_hash TEXT PRIMARY KEY,
+  id TEXT NOT NULL UNIQUE,
   user_id TEXT NOT NULL REFERENCES users (id) ON DELETE CASCADE,
-  token_hash TEXT NOT NULL UNIQUE,
   token_sealed TEXT NOT NULL,
   expires_at BIGINT NOT NULL,
   created_at BIGINT NOT NULL,
@@ -38,7 +39,7 @@ CREATE TABLE sessions (
   impersonated_by TEXT,
   active_organization_id TEXT,
   active_team_id TEXT
-);
+) /* in key order */;
 CREATE INDEX sessions_by_user ON sessions (user_id, created_at);
 CREATE INDEX sessions_by_end ON sessions (expires_at);
 

@@ -92,7 +92,8 @@ pub(crate) fn check(path: &Path) -> Result<Checked, Error> {
 
 pub(crate) fn restore(copy_file: &Path, database: &Path) -> Result<Checked, Error> {
     check(copy_file)?;
-    refuse_if_in_use(database)?;
+    // Held until the new file is in place: nobody can begin to use the old one meanwhile.
+    let _alone = alone_with(database)?;
     let partial = with_suffix(database, ".restoring");
     let _ = std::fs::remove_file(&partial);
     copy(copy_file, &partial, &mut |_, _| {})?;
@@ -107,16 +108,18 @@ pub(crate) fn restore(copy_file: &Path, database: &Path) -> Result<Checked, Erro
     Ok(checked)
 }
 
-/// Takes the exclusive lock for a moment: it cannot be had while a server has the database open.
-fn refuse_if_in_use(database: &Path) -> Result<(), Error> {
+/// Takes the exclusive lock: it cannot be had while a server has the database open. The journal goes, so that closing this
+/// connection later does not remove the one of a server that has begun to use the new file.
+fn alone_with(database: &Path) -> Result<Option<Connection>, Error> {
     if !database.exists() {
-        return Ok(());
+        return Ok(None);
     }
     let connection = Connection::open(database)?;
     connection.busy_timeout(Duration::from_millis(200))?;
     let alone = connection.execute_batch(
-        "PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE; COMMIT; PRAGMA wal_checkpoint(TRUNCATE)",
+        "PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE; COMMIT; PRAGMA wal_checkpoint(TRUNCATE); PRAGMA journal_mode = DELETE",
     );
+    let alone = alone.map(|()| Some(connection));
     alone.map_err(|error| {
         Error::Misuse(format!("{} is in use; stop the server first ({error})", database.display()))
     })

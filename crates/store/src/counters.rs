@@ -40,6 +40,15 @@ const HIT: &str = "
       expires_at = EXCLUDED.expires_at
     WHERE counters.last_at <= $4 OR counters.count < $5
     RETURNING count";
+const HIT_FROM_FIRST: &str = "
+    INSERT INTO counters (key, count, last_at, expires_at) VALUES ($1, 1, $2, $3)
+    ON CONFLICT (key) DO UPDATE SET
+      count = CASE WHEN counters.expires_at <= $2 THEN 1 ELSE counters.count + 1 END,
+      last_at = EXCLUDED.last_at,
+      expires_at = CASE WHEN counters.expires_at <= $2 THEN EXCLUDED.expires_at ELSE counters.expires_at END
+    WHERE counters.expires_at <= $2 OR counters.count < $4
+    RETURNING count";
+const END: &str = "SELECT expires_at FROM counters WHERE key = $1";
 const LAST: &str = "SELECT last_at FROM counters WHERE key = $1";
 const SWEEP: &str =
     "DELETE FROM counters WHERE key IN (SELECT key FROM counters WHERE expires_at <= $1 LIMIT 1000)";
@@ -55,6 +64,16 @@ pub fn hit_in(tx: &mut Tx<'_>, key: &str, rule: Rule, now: Millis) -> Result<Hit
     }
     let last = tx.query_opt(LAST, params![key], |row| row.get::<Millis>(0))?.unwrap_or(now);
     Ok(Hit::Refused { retry_at: last.plus(rule.window) })
+}
+
+/// As [`hit_in`], but the count ends one window after its first hit, however often it is hit meanwhile.
+pub fn hit_from_first_in(tx: &mut Tx<'_>, key: &str, rule: Rule, now: Millis) -> Result<Hit, Error> {
+    let values = params![key, now, now.plus(rule.window), rule.max];
+    if let Some(count) = tx.query_opt(HIT_FROM_FIRST, values, |row| row.get::<i64>(0))? {
+        return Ok(Hit::Counted { count });
+    }
+    let end = tx.query_opt(END, params![key], |row| row.get::<Millis>(0))?;
+    Ok(Hit::Refused { retry_at: end.unwrap_or(now) })
 }
 
 #[derive(Clone)]

@@ -5,6 +5,7 @@ use crate::tx::Tx;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// What becomes of a closure's statements.
@@ -74,6 +75,29 @@ where
 
     fn begin(&self) -> bool {
         self.turn.take()
+    }
+}
+
+/// How long a caller waits for its turn, and in all.
+const TURN_TIME: Duration = Duration::from_millis(1_500);
+const CALLER_TIME: Duration = Duration::from_millis(3_500);
+
+/// Waits for an answer, but neither for a turn nor in all longer than a request may take.
+pub(crate) async fn wait<T, E: From<Error>>(
+    answer: oneshot::Receiver<Result<T, E>>,
+    turn: &Turn,
+) -> Result<T, E> {
+    let gone = || Err(E::from(Error::Unavailable("the database thread dropped the request".into())));
+    let mut answer = answer;
+    if let Ok(result) = tokio::time::timeout(TURN_TIME, &mut answer).await {
+        return result.unwrap_or_else(|_| gone());
+    }
+    if turn.take() {
+        return Err(E::from(Error::Unavailable("the database had no time for the request".into())));
+    }
+    match tokio::time::timeout(CALLER_TIME - TURN_TIME, answer).await {
+        Ok(result) => result.unwrap_or_else(|_| gone()),
+        Err(_) => Err(E::from(Error::Unavailable("the database does not answer".into()))),
     }
 }
 

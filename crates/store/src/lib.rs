@@ -18,7 +18,7 @@ mod sqlite;
 mod store;
 mod tx;
 
-pub use counters::{Counters, Hit, Rule, hit_in};
+pub use counters::{Counters, Hit, Rule, hit_from_first_in, hit_in};
 pub use error::Error;
 pub use migrate::{MigrateError, newest_version};
 pub use store::{Engine, OpenError, Options, Store};

@@ -35,9 +35,16 @@ pub fn newest_version() -> i64 {
     MIGRATIONS.len() as i64
 }
 
+/// The one word that the engines do not share; see docs/decisions/0006-session-checks-among-a-million.md.
+const IN_KEY_ORDER: &str = "/* in key order */";
+
 /// What a migration needs of an engine.
 trait Schema {
     fn control(&mut self, sql: &str) -> Result<(), Error>;
+    /// Runs a migration's text.
+    fn apply(&mut self, sql: &str) -> Result<(), Error> {
+        self.control(sql)
+    }
     /// Begins a transaction that no other migration can be in at the same time.
     fn begin_alone(&mut self) -> Result<(), Error>;
     fn version(&mut self) -> Result<i64, Error>;
@@ -60,7 +67,7 @@ pub(crate) fn migrate(store: &Store) -> Result<Migrated, MigrateError> {
             };
             tracing::info!(migration = name, "migrating the database");
             let done = schema
-                .control(sql)
+                .apply(sql)
                 .and_then(|()| schema.control(&record(found + 1)))
                 .and_then(|()| schema.control("COMMIT"));
             if let Err(error) = done {
@@ -101,6 +108,10 @@ fn with_schema<T: Send>(
 impl Schema for Connection {
     fn control(&mut self, sql: &str) -> Result<(), Error> {
         Ok(self.execute_batch(sql)?)
+    }
+
+    fn apply(&mut self, sql: &str) -> Result<(), Error> {
+        self.control(&sql.replace(IN_KEY_ORDER, "WITHOUT ROWID"))
     }
 
     fn begin_alone(&mut self) -> Result<(), Error> {

@@ -1,10 +1,10 @@
 //! PostgreSQL: worker threads that own a connection each and run closures on it unchanged.
 //!
-//! Nothing here waits for ever: a statement has [`ANSWER_TIME`], a caller [`CALLER_TIME`], and a lost connection is
+//! Nothing here waits for ever: a statement has [`ANSWER_TIME`], a caller what [`crate::job::wait`] allows, and a lost connection is
 //! replaced by the next job. While the database cannot be reached, jobs are refused without a new attempt each.
 
 use crate::error::Error;
-use crate::job::{Job, Turn, Verdict};
+use crate::job::{Job, Verdict};
 use crate::sqlite::{spawn, submit};
 use crate::tx::{On, Param, Tx};
 use crossbeam_channel::{Receiver, Sender, bounded, never, select};
@@ -13,7 +13,6 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::oneshot;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Config, Statement, error::SqlState};
 
@@ -22,12 +21,9 @@ const QUEUE: usize = 1_024;
 /// sign-ins, each with its commits, must not hold up session checks.
 const READERS_IN: usize = 4;
 /// The server ends a statement first, so that a slow one is told from a silent server.
-const STATEMENT_TIMEOUT_MS: u32 = 2_000;
+const STATEMENT_TIME: Duration = Duration::from_secs(2);
 const ANSWER_TIME: Duration = Duration::from_millis(2_500);
 const CONNECT_TIME: Duration = Duration::from_millis(1_500);
-/// How long a caller waits for a free worker, and in all.
-const TURN_TIME: Duration = Duration::from_millis(1_500);
-const CALLER_TIME: Duration = Duration::from_millis(3_500);
 /// After a failed attempt to connect, the next one is made this much later.
 const PAUSE: Duration = Duration::from_millis(250);
 const ATTEMPTS: usize = 8;
@@ -122,29 +118,10 @@ impl Postgres {
 
     /// A connection of its own without the short time limits: for migrations.
     pub(crate) fn connect_patiently(&self) -> Result<Link, Error> {
-        Link::connect(&self.target, Duration::from_secs(60)).map(|mut link| {
+        Link::connect(&self.target, Duration::ZERO, Duration::ZERO).map(|mut link| {
             link.answer_time = Duration::from_secs(3_600);
             link
         })
-    }
-}
-
-/// Waits for an answer, but neither for a turn nor in all longer than a request may take.
-pub(crate) async fn wait<T, E: From<Error>>(
-    answer: oneshot::Receiver<Result<T, E>>,
-    turn: &Turn,
-) -> Result<T, E> {
-    let gone = || Err(E::from(Error::Unavailable("the database thread dropped the request".into())));
-    let mut answer = answer;
-    if let Ok(result) = tokio::time::timeout(TURN_TIME, &mut answer).await {
-        return result.unwrap_or_else(|_| gone());
-    }
-    if turn.take() {
-        return Err(E::from(Error::Unavailable("no connection became free in time".into())));
-    }
-    match tokio::time::timeout(CALLER_TIME - TURN_TIME, answer).await {
-        Ok(result) => result.unwrap_or_else(|_| gone()),
-        Err(_) => Err(E::from(Error::Unavailable("the database does not answer".into()))),
     }
 }
 
@@ -239,14 +216,16 @@ enum Trouble {
 }
 
 impl Link {
-    fn connect(target: &Target, statement_timeout: Duration) -> Result<Link, Error> {
+    /// A time of zero is no limit.
+    fn connect(target: &Target, statement_time: Duration, lock_time: Duration) -> Result<Link, Error> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Error::Unavailable(error.to_string()))?;
         let mut config = target.config.clone();
         let given = config.get_options().map(|options| format!("{options} ")).unwrap_or_default();
         config.options(format!(
-            "{given}-c statement_timeout={} -c lock_timeout={STATEMENT_TIMEOUT_MS} -c idle_in_transaction_session_timeout=10000",
-            statement_timeout.as_millis()
+            "{given}-c statement_timeout={} -c lock_timeout={} -c idle_in_transaction_session_timeout=10000",
+            statement_time.as_millis(),
+            lock_time.as_millis()
         ));
         let connecting =
             async { tokio::time::timeout(CONNECT_TIME, config.connect(target.tls.clone())).await };
@@ -463,7 +442,7 @@ fn open(target: &Target) -> Result<Link, Error> {
     if let Some(error) = target.recent_failure() {
         return Err(error);
     }
-    let link = Link::connect(target, Duration::from_millis(STATEMENT_TIMEOUT_MS.into()));
+    let link = Link::connect(target, STATEMENT_TIME, STATEMENT_TIME);
     target.note(link.as_ref().err());
     link.inspect_err(|error| tracing::warn!(%error, "no connection to PostgreSQL"))
 }

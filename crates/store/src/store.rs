@@ -2,8 +2,8 @@
 
 use crate::backup;
 use crate::error::Error;
-use crate::job::Closure;
-use crate::postgres::{Mode, Postgres, wait};
+use crate::job::{Closure, wait};
+use crate::postgres::{Mode, Postgres};
 use crate::sqlite::Sqlite;
 use crate::tx::Tx;
 use std::path::{Path, PathBuf};
@@ -123,9 +123,9 @@ impl Store {
     {
         match &self.backend {
             Backend::Sqlite(sqlite) => {
-                let (job, answer, _) = Closure::new(run);
+                let (job, answer, turn) = Closure::new(run);
                 sqlite.submit_write(job);
-                answered(answer).await
+                wait(answer, &turn).await
             }
             Backend::Postgres(postgres) => on_postgres(postgres, run, mode).await,
         }

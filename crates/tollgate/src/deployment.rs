@@ -36,8 +36,11 @@ impl Deployment {
 
     pub fn vault(&self) -> Result<Vault, Failure> {
         let secrets = secrets_of(&self.config)?;
-        let opened =
-            self.store.write(move |tx| identity::deployment::open_vault(tx, &secrets, &mut random::secure()));
+        // A command looks; only the server and `secrets rotate` wrap the key anew.
+        let opened = self.store.write(move |tx| match identity::deployment::look_at_vault(tx, &secrets)? {
+            Some(vault) => Ok(vault),
+            None => identity::deployment::open_vault(tx, &secrets, &mut random::secure()),
+        });
         self.runtime.block_on(opened).map_err(|error| vault_failure(&error))
     }
 

@@ -5,7 +5,7 @@ use super::endpoint::{Access, Call, Endpoint, Outcome, Reply, Spec};
 use super::error::{Code, Failure};
 use super::fields::Fields;
 use super::password::prove;
-use crate::app::promise_mail;
+use crate::app::{may_mail, promise_mail};
 use http::StatusCode;
 use identity::one_time::{self, Consumed, Purpose};
 use identity::{User, users};
@@ -73,6 +73,9 @@ async fn send_link(call: &Call, user: &User, target: Option<String>) -> Result<(
     call.app
         .store
         .write(move |tx| {
+            if !may_mail(tx, &app, &user.email, "delete-account", now)? {
+                return Ok(());
+            }
             let token = one_time::issue(
                 tx,
                 &app.vault,

@@ -4,9 +4,10 @@ use super::endpoint::{Access, Call, Endpoint, Outcome, Reply, Spec};
 use super::error::{Code, Failure};
 use super::fields::Fields;
 use super::verify_email::{Proof, link};
-use crate::app::promise_mail;
+use crate::app::{may_mail, pretend_mail, promise_mail};
 use http::StatusCode;
-use identity::{EmailAddress, one_time, users};
+use identity::one_time::Purpose;
+use identity::{EmailAddress, users};
 use mail::{Address, Message};
 use serde_json::json;
 
@@ -44,9 +45,14 @@ impl Endpoint for ChangeEmail {
             .store
             .write(move |tx| {
                 let (from, to) = (user.email.clone(), new.as_str().to_string());
+                let (mailbox, template) = match user.email_verified {
+                    true => (&user.email, "confirm-email-change"),
+                    false => (&to, "verify-new-email"),
+                };
+                let may = may_mail(tx, &app, mailbox, template, now)?;
                 // A taken address gets the same answer and no mail; its owner is none of the caller's business.
-                if users::by_email(tx, &to)?.is_some() {
-                    return one_time::supersede(tx, &to, one_time::Purpose::ResetPassword);
+                if !may || users::by_email(tx, &to)?.is_some() {
+                    return pretend_mail(tx, &app, Purpose::ChangeEmail, &to, template, now);
                 }
                 let callback = input.callback.as_deref();
                 // Whoever proved the old address confirms there first: a stolen session alone moves no account.

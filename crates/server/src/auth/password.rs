@@ -51,7 +51,7 @@ pub async fn prove(call: &Call, password: Secret<String>, wrong: Code) -> Result
         return Err(Code::PasswordTooLong.into());
     }
     let user = &call.signed_in()?.user;
-    let _turn = call.app.hasher.turn(&user.email).await?;
+    let turn = call.app.hasher.turn(&user.email).await?;
     let (app, id, email, now) = (call.app.clone(), user.id.clone(), user.email.clone(), call.now);
     let (begun, hash) = call
         .app
@@ -65,7 +65,7 @@ pub async fn prove(call: &Call, password: Secret<String>, wrong: Code) -> Result
         return Err(Failure::Locked { retry_at, now });
     }
     let hash = hash.ok_or(Code::CredentialAccountNotFound)?;
-    if !call.app.hasher.check(password, Some(hash.clone())).await?.matches {
+    if !call.app.hasher.check(&turn, password, Some(hash.clone())).await?.matches {
         return Err(wrong.into());
     }
     let (vault, email) = (call.app.vault.clone(), user.email.clone());

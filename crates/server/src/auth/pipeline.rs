@@ -75,7 +75,10 @@ impl Routes {
 async fn unknown(app: Arc<App>, names: Arc<Names>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
     let context = context_of(&parts);
-    let counted = limit(&app, &names, &parts, &context).await;
+    // Another spelling of a route shares its count.
+    let path = parts.uri.path().strip_prefix(BASE).unwrap_or("").trim_end_matches('/');
+    let route = super::ROUTES.iter().map(|spec| spec.path).find(|route| *route == path);
+    let counted = limit(&app, &names, &parts, route, &context).await;
     counted.map_or_else(Failure::into_reply, |()| Reply::empty(StatusCode::NOT_FOUND)).into_response()
 }
 
@@ -109,7 +112,7 @@ async fn steps<E: Endpoint>(
     const { assert!(E::SPEC.path.as_bytes()[0] == b'/') };
     let spec = E::SPEC;
     let context = context_of(parts);
-    limit(app, names, parts, &context).await?;
+    limit(app, names, parts, Some(spec.path), &context).await?;
     let trusted = &app.settings.trusted_origins;
     let query = query_pairs(parts);
     let parsed = read_body(app, &spec, parts, body).await?;
@@ -165,7 +168,13 @@ fn admit(
     }
 }
 
-async fn limit(app: &App, names: &Names, parts: &Parts, context: &RequestContext) -> Result<(), Failure> {
+async fn limit(
+    app: &App,
+    names: &Names,
+    parts: &Parts,
+    route: Option<&'static str>,
+    context: &RequestContext,
+) -> Result<(), Failure> {
     if !app.settings.rate_limit.enabled {
         return Ok(());
     }
@@ -173,7 +182,7 @@ async fn limit(app: &App, names: &Names, parts: &Parts, context: &RequestContext
     if SESSION_CHECKS.contains(&path) && Presented::read(app, names, &parts.headers).is_signed {
         return Ok(());
     }
-    rates::check(app, context.client, path, context.now).await
+    rates::check(app, context.client, route, path, context.now).await
 }
 
 async fn read_body(

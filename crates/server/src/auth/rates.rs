@@ -27,29 +27,38 @@ fn rule_of(app: &App, path: &str) -> (Rule, bool) {
     {
         return (Rule { window: *window, max: *max }, false);
     }
-    let begins = |paths: &[&str]| paths.iter().any(|prefix| path.starts_with(prefix));
-    if begins(&MAILING_PATHS) {
+    if prefix_of(&MAILING_PATHS, path).is_some() {
         (MAILING, false)
-    } else if begins(&SENSITIVE_PATHS) {
+    } else if prefix_of(&SENSITIVE_PATHS, path).is_some() {
         (SENSITIVE, false)
     } else {
         (GENERAL, true)
     }
 }
 
-/// Counts a request. `path` is below the door and without a slash at its end, so that spellings share a count.
-/// A backend speaks for many people from one address, so it is not counted by the general rule.
-pub async fn check(app: &App, client: ClientAddress, path: &str, now: Millis) -> Result<(), Failure> {
+fn prefix_of(prefixes: &[&'static str], path: &str) -> Option<&'static str> {
+    prefixes.iter().find(|prefix| path.starts_with(**prefix)).copied()
+}
+
+/// Counts a request under the text of its route, never under what was sent: a link's path holds its token, and a scanner
+/// would fill the table. What is no route shares a count with its like. A backend speaks for many people from one
+/// address, so it is not counted by the general rule.
+pub async fn check(
+    app: &App,
+    client: ClientAddress,
+    route: Option<&'static str>,
+    path: &str,
+    now: Millis,
+) -> Result<(), Failure> {
     if !app.settings.rate_limit.enabled {
         return Ok(());
     }
-    let (rule, general) = rule_of(app, path);
+    let (rule, general) = rule_of(app, route.unwrap_or(path));
     if rule.max == 0 || (general && matches!(client, ClientAddress::Proxy(_))) {
         return Ok(());
     }
-    // Unknown paths share one count, so that a scanner does not fill the table.
-    let path = if path.len() > 64 { "/…" } else { path };
-    let key = format!("rate:{}:{path}", client.bucket());
+    let like = || prefix_of(&MAILING_PATHS, path).or(prefix_of(&SENSITIVE_PATHS, path)).unwrap_or("/…");
+    let key = format!("rate:{}:{}", client.bucket(), route.unwrap_or_else(like));
     match app.counters.hit(&key, rule, now).await? {
         Hit::Counted { .. } => Ok(()),
         Hit::Refused { retry_at } => {

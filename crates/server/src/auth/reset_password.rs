@@ -5,7 +5,7 @@ use super::endpoint::{Access, Call, Endpoint, Outcome, Reply, Spec};
 use super::error::{Code, Failure};
 use super::fields::Fields;
 use super::password::judge;
-use crate::app::promise_mail;
+use crate::app::{may_mail, pretend_mail, promise_mail};
 use http::StatusCode;
 use identity::one_time::{self, Consumed, Purpose};
 use identity::{accounts, attempts, sessions, users};
@@ -47,9 +47,12 @@ impl Endpoint for RequestPasswordReset {
         call.app
             .store
             .write(move |tx| {
-                // A write for unknown addresses too, so that the answer takes as long.
-                let Some(user) = users::by_email(tx, &email)? else {
-                    return one_time::supersede(tx, &email, Purpose::ResetPassword);
+                let template = "reset-password";
+                // Counted for unknown addresses too, and as much is written for them: the time of the answer tells nothing.
+                let may = may_mail(tx, &app, &email, template, now)?;
+                let user = users::by_email(tx, &email)?;
+                let Some(user) = user.filter(|_| may) else {
+                    return pretend_mail(tx, &app, Purpose::ResetPassword, &email, template, now);
                 };
                 let token = one_time::issue(
                     tx,
@@ -162,6 +165,7 @@ impl Endpoint for ResetPassword {
                 accounts::set_password(tx, &user.id, &hash, now, &mut random::secure())?;
                 // Whoever held a session before may have asked to move the account to an address of their own.
                 one_time::supersede(tx, user.id.as_str(), Purpose::ChangeEmail)?;
+                one_time::supersede(tx, user.id.as_str(), Purpose::ResetPassword)?;
                 if app.settings.email_password.revoke_sessions_on_reset {
                     sessions::revoke_all(tx, &user.id)?;
                 }

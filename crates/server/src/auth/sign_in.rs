@@ -73,9 +73,9 @@ impl Endpoint for SignInEmail {
         if input.password.expose().encode_utf16().count() > settings.max_length {
             return Err(Code::PasswordTooLong.into());
         }
-        let _turn = call.app.hasher.turn(email.as_str()).await?;
+        let turn = call.app.hasher.turn(email.as_str()).await?;
         let candidate = begin(&call, &email).await?;
-        let checked = call.app.hasher.check(input.password, candidate.hash.clone()).await?;
+        let checked = call.app.hasher.check(&turn, input.password, candidate.hash.clone()).await?;
         let (Some(user), Some(hash), true) = (candidate.user, candidate.hash, checked.matches) else {
             return Err(Code::InvalidEmailOrPassword.into());
         };

@@ -6,7 +6,8 @@ use super::error::{Code, Failure};
 use super::fields::Fields;
 use super::json::UserBody;
 use super::{password, verify_email};
-use crate::app::{App, promise_mail};
+use crate::app::{App, may_mail, pretend_mail, promise_mail};
+use identity::one_time::Purpose;
 use identity::users::{self, NewUser};
 use identity::{EmailAddress, LiveSession, User, accounts, sessions};
 use kernel::time::DAY;
@@ -113,6 +114,9 @@ fn make(
     let user = match users::create(tx, new, now, rng)? {
         Some(user) => user,
         None => {
+            if tells_nothing(app) {
+                pretend_mail(tx, app, Purpose::VerifyEmail, new.email.as_str(), "verify-email", now)?;
+            }
             if tells_nothing(app) && settings.notify_taken {
                 tell_owner(tx, app, new.email.as_str(), now)?;
             }
@@ -138,6 +142,9 @@ fn tells_nothing(app: &App) -> bool {
 /// The owner learns that somebody tried; whoever tried learns nothing.
 fn tell_owner(tx: &mut store::Tx<'_>, app: &App, email: &str, now: Millis) -> Result<(), store::Error> {
     let Some(owner) = users::by_email(tx, email)? else { return Ok(()) };
+    if !may_mail(tx, app, email, "address-taken", now)? {
+        return Ok(());
+    }
     let Ok(url) = Link::parse(&format!("{}/", app.settings.base_url)) else { return Ok(()) };
     promise_mail(tx, app, &owner.email, &owner.name, &Message::AddressTaken { url }, now)
 }

@@ -6,7 +6,7 @@ use super::error::{self, Code, Failure};
 use super::fields::Fields;
 use super::json::UserBody;
 use super::sign_up::new_session;
-use crate::app::{App, promise_mail};
+use crate::app::{App, may_mail, pretend_mail, promise_mail};
 use http::StatusCode;
 use identity::one_time::{self, Consumed, Found, Purpose};
 use identity::users::{self, EmailChange, Standing};
@@ -55,6 +55,10 @@ pub fn send_link(
     callback: Option<&str>,
     now: Millis,
 ) -> Result<(), store::Error> {
+    let template = "verify-email";
+    if !may_mail(tx, app, &user.email, template, now)? {
+        return pretend_mail(tx, app, Purpose::VerifyEmail, &user.email, template, now);
+    }
     let proof = Proof::Address { email: user.email.clone() };
     let url = link(tx, app, user, &proof, callback, now)?;
     promise_mail(tx, app, &user.email, &user.name, &Message::VerifyEmail { url }, now)
@@ -122,7 +126,10 @@ impl Endpoint for SendVerificationEmail {
                     send_link(tx, &app, &user, input.callback.as_deref(), now)
                 }
                 // As much work for everybody else.
-                _ => one_time::supersede(tx, &email, Purpose::ResetPassword),
+                _ => {
+                    may_mail(tx, &app, &email, "verify-email", now)?;
+                    pretend_mail(tx, &app, Purpose::VerifyEmail, &email, "verify-email", now)
+                }
             })
             .await?;
         call.app.outbox.wake();

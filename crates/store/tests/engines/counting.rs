@@ -4,9 +4,13 @@ use crate::fresh::{Fresh, On, fresh, redis_url};
 use crate::on_both;
 use kernel::Millis;
 use std::net::TcpListener;
-use store::{Counters, Error, Hit, Rule, hit_in};
+use store::{Counters, Error, Hit, Rule, hit_from_first_in, hit_in};
 
-on_both![counters_of_two_nodes_are_exact_under_a_race, a_window_ends_after_the_last_counted_hit];
+on_both![
+    counters_of_two_nodes_are_exact_under_a_race,
+    a_window_ends_after_the_last_counted_hit,
+    a_count_from_the_first_hit_ends_one_window_later,
+];
 
 const RULE: Rule = Rule { window: 10_000, max: 7 };
 
@@ -47,6 +51,26 @@ async fn counters_of_two_nodes_are_exact_under_a_race(fresh: Fresh) {
         counted += usize::from(matches!(hit.await.unwrap(), Hit::Counted { .. }));
     }
     assert_eq!(counted, 7);
+}
+
+async fn a_count_from_the_first_hit_ends_one_window_later(fresh: Fresh) {
+    let hit = |now: i64| {
+        let store = fresh.store.clone();
+        let rule = Rule { window: 100, max: 3 };
+        async move {
+            store
+                .write(move |tx| hit_from_first_in(tx, "k", rule, Millis(now)))
+                .await
+                .map_err(|e: Error| e)
+                .unwrap()
+        }
+    };
+    assert_eq!(hit(0).await, Hit::Counted { count: 1 });
+    assert_eq!(hit(60).await, Hit::Counted { count: 2 });
+    assert_eq!(hit(99).await, Hit::Counted { count: 3 });
+    assert_eq!(hit(99).await, Hit::Refused { retry_at: Millis(100) });
+    assert_eq!(hit(100).await, Hit::Counted { count: 1 });
+    assert_eq!(hit(199).await, Hit::Counted { count: 2 });
 }
 
 async fn a_window_ends_after_the_last_counted_hit(fresh: Fresh) {

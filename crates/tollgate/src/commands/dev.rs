@@ -5,8 +5,8 @@ mod banner;
 mod seed;
 
 use crate::config::{Config, DatabaseUrl, Loaded};
-use crate::data_folder::{DATABASE, DataFolder, SECRETS, SERVICE_KEY};
-use crate::deployment::accept;
+use crate::data_folder::{DATABASE, DataFolder, SECRETS};
+use crate::deployment::{accept, open_store, schema_failure, single_threaded, store_failure};
 use crate::process::{self, Mode, Prepared};
 use crate::terminal::{Failure, Outcome, Terminal};
 use banner::Banner;
@@ -41,9 +41,14 @@ pub fn run(loaded: Loaded, options: &Options, terminal: &Terminal) -> Outcome {
     config.listen = listener.local_addr().unwrap_or(config.listen);
     let (folder, made) = open_folder(options)?;
     complete(&mut config, &folder)?;
+    // Before anything of it is touched: opening wraps its key for our secrets, and may migrate it.
+    refuse_foreign_database(&config)?;
     let mut prepared = Prepared::open(config, Mode::Dev, terminal)?;
     let was_new = prepared.was_new;
-    refuse_foreign_database(&prepared, &folder)?;
+    if was_new {
+        let marked = prepared.store.write(identity::deployment::mark_made_by_dev);
+        prepared.block_on(marked).map_err(|error| store_failure(&error))?;
+    }
     let seeded = was_new && !options.no_seed;
     if seeded {
         seed::users(&prepared)?;
@@ -104,9 +109,14 @@ fn complete(config: &mut Config, folder: &DataFolder) -> Outcome {
     Ok(())
 }
 
-/// A database that neither is new nor was ever used by `dev` belongs to `serve`: its mails are nobody's business.
-fn refuse_foreign_database(prepared: &Prepared, folder: &DataFolder) -> Outcome {
-    if prepared.was_new || folder.file(SERVICE_KEY).exists() || seed::is_seeded(prepared)? {
+/// A database that neither is new nor was made by `dev` belongs to `serve`: its mails are nobody's business.
+fn refuse_foreign_database(config: &Config) -> Outcome {
+    let store = open_store(config)?;
+    if store.schema_version().map_err(|error| schema_failure(&error))? == 0 {
+        return Ok(());
+    }
+    let made_by_dev = single_threaded()?.block_on(store.read(identity::deployment::is_made_by_dev));
+    if made_by_dev.map_err(|error| store_failure(&error))? {
         return Ok(());
     }
     Err(Failure::new(

@@ -181,7 +181,8 @@ pub fn delete(loaded: Loaded, who: &str, sure: bool, terminal: &Terminal) -> Out
     let deployment = Deployment::open(loaded)?;
     let user = find(&deployment, who)?;
     // Without a person to ask, only --yes is a yes.
-    if !sure && !(std::io::stdin().is_terminal() && confirmed(&user)?) {
+    let sure = sure || (std::io::stdin().is_terminal() && confirmed(&user)?);
+    if !sure {
         return Err(Failure::new("Nothing was deleted.", "Type the address to confirm, or use --yes."));
     }
     let id = user.id.clone();

@@ -93,7 +93,7 @@ fn asking_for_a_verification_mail_tells_nothing(engine: Engine) {
     assert_eq!(ask("unproven@example.com"), unknown);
     assert_eq!(ask("proven@example.com"), unknown);
     server.mail.take("unproven@example.com", WITHIN);
-    assert_eq!(server.database.integer("SELECT COUNT(*) FROM mails"), 1);
+    assert_eq!(server.database.integer("SELECT COUNT(*) FROM mails WHERE recipient <> ''"), 1);
 }
 on_both_engines!(asking_for_a_verification_mail_tells_nothing);
 
@@ -154,7 +154,7 @@ fn without_automatic_sign_in_a_sign_up_tells_nothing_either(engine: Engine) {
 
     let quiet = Server::with(engine, "[email_password]\nauto_sign_in = false\nnotify_taken = false\n");
     sign_up_tells_nothing(&quiet);
-    assert_eq!(quiet.database.integer("SELECT COUNT(*) FROM mails"), 0);
+    assert_eq!(quiet.database.integer("SELECT COUNT(*) FROM mails WHERE recipient <> ''"), 0);
 }
 on_both_engines!(without_automatic_sign_in_a_sign_up_tells_nothing_either);
 

@@ -71,6 +71,22 @@ fn a_reset_raced_over_two_nodes_has_one_winner() {
 }
 
 /// O-19, N-10.
+fn of_resets_asked_for_at_once_one_link_works(engine: Engine) {
+    let server = Server::start(engine);
+    signed_up(&server, "ada@example.com");
+    let ask = json!({"email": "ada@example.com", "redirectTo": "/new-password"});
+    in_parallel(6, |_| {
+        Browser::new(&server).post("/api/auth/request-password-reset", ask.clone()).expect(200)
+    });
+    let links: Vec<String> = (0..6).map(|_| server.mail.take("ada@example.com", WITHIN).link()).collect();
+    let good = links.iter().filter(|link| {
+        let answer = Browser::new(&server).follow(link);
+        answer.header("Location").expect("a redirect").contains("token=")
+    });
+    assert_eq!(good.count(), 1);
+}
+on_both_engines!(of_resets_asked_for_at_once_one_link_works);
+
 fn a_reset_ends_all_sessions_and_opens_none(engine: Engine) {
     let server = Server::start(engine);
     let mut first = signed_up(&server, "ada@example.com");

@@ -196,7 +196,8 @@ fn ten_wrong_passwords_are_judged_however_many_come_at_once(engine: Engine) {
             assert_eq!(answer.status, 429);
             let seconds: i64 =
                 answer.header("Retry-After").expect("when to come again").parse().expect("seconds");
-            assert!((1..=900).contains(&seconds), "{seconds}");
+            // A request that waited for its turn counts from when it came.
+            assert!((1..=910).contains(&seconds), "{seconds}");
             assert_eq!(answer.header("X-Retry-After"), answer.header("Retry-After"));
         }
         assert_eq!(server.passwords_hashed() - hashed, 10, "what is refused is not hashed");

@@ -231,3 +231,21 @@ fn a_configured_rule_takes_the_place_of_the_built_in_one(engine: Engine) {
     browser.post("/api/auth/sign-up/email", body).expect(200);
 }
 on_both_engines!(a_configured_rule_takes_the_place_of_the_built_in_one);
+
+/// A link's path holds its token, so no counter may be named after it; and a scanner must not fill the table.
+fn counters_hold_nothing_of_what_was_asked_for(engine: Engine) {
+    let server = Server::with(engine, ON);
+    Browser::new(&server).sign_up("ada@example.com");
+    let ask = json!({"email": "ada@example.com", "redirectTo": "/new-password"});
+    Browser::new(&server).post("/api/auth/request-password-reset", ask).expect(200);
+    let link = server.mail.take("ada@example.com", Duration::from_secs(20)).link();
+    Browser::new(&server).follow(&link).expect(302);
+    let token =
+        link.split_once("/reset-password/").expect("a reset link").1.split('?').next().expect("a token");
+    assert!(!server.database.dump().contains(token), "the token of a link stands in the database");
+    let refused = (0..130).filter(|number| {
+        Browser::new(&server).get(&format!("/api/auth/no-such-path-{number}")).status == 429
+    });
+    assert!(refused.count() >= 20, "every unknown path has a count of its own");
+}
+on_both_engines!(counters_hold_nothing_of_what_was_asked_for);
