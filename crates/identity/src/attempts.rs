@@ -117,7 +117,9 @@ mod tests {
             assert_eq!(world.begin("a", now).await, Begun::Allowed, "attempt {attempt}");
         }
         let later = now.plus(15 * MINUTE + 1);
-        assert_eq!(world.begin("a", later).await, Begun::Refused { retry_at: now.plus(DAY) });
+        // A day counts from its first attempt: whoever slips now and then does not add up slips for ever.
+        let day_over = NOW.plus(15 * MINUTE + 1 + DAY);
+        assert_eq!(world.begin("a", later).await, Begun::Refused { retry_at: day_over });
         // A right password gives one attempt back, and a reset all of them.
         world.succeed("a").await;
         assert_eq!(world.begin("a", later).await, Begun::Allowed);
@@ -125,6 +127,10 @@ mod tests {
         let vault = world.vault.clone();
         world.store.write(move |tx| forget(tx, &vault, "a")).await.expect("the store answers");
         assert_eq!(world.begin("a", later).await, Begun::Allowed);
+        for _ in 0..9 {
+            world.begin("a", day_over).await;
+        }
+        assert_eq!(world.begin("a", day_over.plus(DAY)).await, Begun::Allowed);
     }
 
     #[tokio::test]
