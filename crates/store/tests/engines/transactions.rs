@@ -2,6 +2,7 @@
 
 use crate::fresh::Fresh;
 use crate::on_both;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use store::{Error, Tx, params};
 
 on_both![
@@ -194,46 +195,42 @@ async fn a_full_queue_of_writes_refuses_at_once_and_recovers() {
     let fresh = crate::fresh::fresh(crate::fresh::On::Sqlite).await;
     let (open, gate) = std::sync::mpsc::channel::<()>();
     let gate = std::sync::Mutex::new(gate);
-    let store = fresh.store.clone();
+    let begun = std::sync::Arc::new(AtomicUsize::new(0));
+    let (store, begins) = (fresh.store.clone(), begun.clone());
     let blocker = tokio::spawn(async move {
         store
             .write(move |_| {
+                begins.fetch_add(1, Ordering::SeqCst);
                 let _ = gate.lock().unwrap().recv();
                 Ok::<_, Error>(())
             })
             .await
     });
-    while fresh.store.waiting() > 0 {
+    while begun.load(Ordering::SeqCst) == 0 {
         tokio::task::yield_now().await;
     }
+    let refused = std::sync::Arc::new(AtomicUsize::new(0));
     let writes: Vec<_> = (0..5_000)
         .map(|_| {
-            tokio::spawn({
-                let store = fresh.store.clone();
-                async move { store.write(|tx| put(tx, "a", "b")).await }
+            let (store, refused) = (fresh.store.clone(), refused.clone());
+            tokio::spawn(async move {
+                let result = store.write(|tx| put(tx, "a", "b")).await;
+                refused.fetch_add(usize::from(matches!(result, Err(Error::Busy))), Ordering::SeqCst);
+                result
             })
         })
         .collect();
-    let mut refused = 0;
-    let mut waiting = Vec::new();
-    for mut write in writes {
-        tokio::select! {
-            biased;
-            result = &mut write => refused += i32::from(matches!(result.unwrap(), Err(Error::Busy))),
-            () = tokio::task::yield_now() => waiting.push(write),
-        }
+    // All have come: what the queue could not hold was refused while the writer was still held up.
+    while refused.load(Ordering::SeqCst) + fresh.store.waiting() < 5_000 {
+        tokio::task::yield_now().await;
     }
+    assert_eq!(refused.load(Ordering::SeqCst), 5_000 - 4_096);
     open.send(()).unwrap();
     blocker.await.unwrap().unwrap();
-    let mut done = 0;
-    for write in waiting {
-        match write.await.unwrap() {
-            Ok(()) => done += 1,
-            Err(Error::Busy) => refused += 1,
-            Err(other) => panic!("{other}"),
-        }
+    for write in writes {
+        // On a busy machine a turn may come too late; then the caller is told, too.
+        let result = write.await.unwrap();
+        assert!(matches!(result, Ok(()) | Err(Error::Busy | Error::Unavailable(_))), "{result:?}");
     }
-    assert_eq!(done + refused, 5_000);
-    assert!(refused >= 800, "{refused} refused");
     fresh.store.write(|tx| put(tx, "a", "c")).await.unwrap();
 }
