@@ -17,5 +17,5 @@ pub mod users;
 
 pub use email::EmailAddress;
 pub use hashing::HashPool;
-pub use sessions::{LiveSession, Session};
-pub use users::User;
+pub use sessions::{LiveSession, Session, SessionView};
+pub use users::{User, UserView};

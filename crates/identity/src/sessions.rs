@@ -1,6 +1,6 @@
 //! Sessions: opaque tokens, found by keyed hash, read from the store at every check.
 
-use crate::users::{self, User};
+use crate::users::{self, User, UserView};
 use kernel::{Millis, SessionId, UserId, Vault, random};
 use rand::CryptoRng;
 use store::{Error, Row, Tx, params};
@@ -21,6 +21,21 @@ pub struct Session {
     pub impersonated_by: Option<String>,
     pub active_organization_id: Option<String>,
     pub active_team_id: Option<String>,
+}
+
+/// A session as it stands in its row, without copies: for the answer that every page and backend waits for.
+#[derive(Debug, Clone, Copy)]
+pub struct SessionView<'r> {
+    pub id: &'r str,
+    pub user_id: &'r str,
+    pub expires_at: Millis,
+    pub created_at: Millis,
+    pub updated_at: Millis,
+    pub ip_address: &'r str,
+    pub user_agent: &'r str,
+    pub impersonated_by: Option<&'r str>,
+    pub active_organization_id: Option<&'r str>,
+    pub active_team_id: Option<&'r str>,
 }
 
 /// A session with the token that opens it.
@@ -80,25 +95,57 @@ pub struct NewSession {
     pub user_agent: String,
 }
 
-impl Session {
-    fn read(row: &Row<'_>, from: usize) -> Result<Session, Error> {
-        Ok(Session {
-            id: SessionId::from_text(row.text(from)?),
-            user_id: UserId::from_text(row.text(from + 1)?),
+impl<'r> SessionView<'r> {
+    fn read(row: &'r Row<'_>, from: usize) -> Result<SessionView<'r>, Error> {
+        Ok(SessionView {
+            id: row.text(from)?,
+            user_id: row.text(from + 1)?,
             expires_at: row.get(from + 2)?,
             created_at: row.get(from + 3)?,
             updated_at: row.get(from + 4)?,
-            ip_address: row.get(from + 5)?,
-            user_agent: row.get(from + 6)?,
-            impersonated_by: row.get(from + 7)?,
-            active_organization_id: row.get(from + 8)?,
-            active_team_id: row.get(from + 9)?,
+            ip_address: row.text(from + 5)?,
+            user_agent: row.text(from + 6)?,
+            impersonated_by: row.text_or_null(from + 7)?,
+            active_organization_id: row.text_or_null(from + 8)?,
+            active_team_id: row.text_or_null(from + 9)?,
         })
+    }
+
+    fn to_session(self) -> Session {
+        Session {
+            id: SessionId::from_text(self.id),
+            user_id: UserId::from_text(self.user_id),
+            expires_at: self.expires_at,
+            created_at: self.created_at,
+            updated_at: self.updated_at,
+            ip_address: self.ip_address.to_string(),
+            user_agent: self.user_agent.to_string(),
+            impersonated_by: self.impersonated_by.map(str::to_string),
+            active_organization_id: self.active_organization_id.map(str::to_string),
+            active_team_id: self.active_team_id.map(str::to_string),
+        }
     }
 
     /// Old enough since its last extension to be extended.
     pub fn is_due(&self, lifetime: i64, update_age: i64, now: Millis) -> bool {
         self.expires_at.minus(lifetime).plus(update_age) <= now
+    }
+}
+
+impl Session {
+    pub fn view(&self) -> SessionView<'_> {
+        SessionView {
+            id: self.id.as_str(),
+            user_id: self.user_id.as_str(),
+            expires_at: self.expires_at,
+            created_at: self.created_at,
+            updated_at: self.updated_at,
+            ip_address: &self.ip_address,
+            user_agent: &self.user_agent,
+            impersonated_by: self.impersonated_by.as_deref(),
+            active_organization_id: self.active_organization_id.as_deref(),
+            active_team_id: self.active_team_id.as_deref(),
+        }
     }
 
     /// Young enough for sensitive acts; counted from its beginning, extensions do not help. 0 switches the rule off.
@@ -147,13 +194,23 @@ pub fn create(
 
 /// The session that a token opens, expired or not: the caller says what an expired one means.
 pub fn find(tx: &mut Tx<'_>, vault: &Vault, token: &str) -> Result<Option<LiveSession>, Error> {
+    look(tx, vault, token, |session, user| LiveSession {
+        token: token.to_string(),
+        session: session.to_session(),
+        user: user.to_user(),
+    })
+}
+
+/// [`find`] for who needs the session only while its row is at hand.
+pub fn look<T>(
+    tx: &mut Tx<'_>,
+    vault: &Vault,
+    token: &str,
+    see: impl FnOnce(SessionView<'_>, UserView<'_>) -> T,
+) -> Result<Option<T>, Error> {
     let hash = vault.hash(TOKEN_HASH, token);
     tx.query_opt(FIND, params![&hash], |row| {
-        Ok(LiveSession {
-            token: token.to_string(),
-            session: Session::read(row, 0)?,
-            user: User::read(row, COLUMN_COUNT)?,
-        })
+        Ok(see(SessionView::read(row, 0)?, UserView::read(row, COLUMN_COUNT)?))
     })
 }
 
@@ -182,7 +239,7 @@ pub fn list_live(
 ) -> Result<Vec<(String, Session)>, Error> {
     // The newest thousand, should somebody have more: a thief's is among them.
     let mut rows = tx.query(LIST, params![user.as_str(), now], |row| {
-        Ok((row.get::<String>(0)?, Session::read(row, 1)?))
+        Ok((row.get::<String>(0)?, SessionView::read(row, 1)?.to_session()))
     })?;
     rows.reverse();
     // A token that does not open was sealed with a key that is gone; the session cannot be shown, nor used by anybody.
@@ -280,7 +337,7 @@ mod tests {
     async fn of_two_extensions_from_the_same_reading_one_succeeds() {
         with_users(|tx, vault, ada, _| {
             let live = begin(tx, vault, ada, NOW)?;
-            let due = |session: &Session, now| session.is_due(WEEK, DAY, now);
+            let due = |session: &Session, now| session.view().is_due(WEEK, DAY, now);
             assert!(!due(&live.session, NOW.plus(DAY - 1)) && due(&live.session, NOW.plus(DAY)));
             assert!(extend(tx, &live.session, WEEK, NOW.plus(DAY))?);
             assert!(!extend(tx, &live.session, WEEK, NOW.plus(DAY))?);

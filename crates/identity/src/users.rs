@@ -24,7 +24,27 @@ pub struct User {
     pub ban_expires: Option<Millis>,
 }
 
-/// How many columns [`User::read`] takes.
+/// A user as it stands in its row, without copies.
+#[derive(Debug, Clone, Copy)]
+pub struct UserView<'r> {
+    pub id: &'r str,
+    pub name: &'r str,
+    pub email: &'r str,
+    pub email_verified: bool,
+    pub image: Option<&'r str>,
+    pub created_at: Millis,
+    pub updated_at: Millis,
+    pub username: Option<&'r str>,
+    pub display_username: Option<&'r str>,
+    pub two_factor_enabled: bool,
+    pub is_anonymous: bool,
+    pub role: Option<&'r str>,
+    pub banned: bool,
+    pub ban_reason: Option<&'r str>,
+    pub ban_expires: Option<Millis>,
+}
+
+/// How many columns [`UserView::read`] takes.
 pub(crate) const COLUMN_COUNT: usize = 15;
 
 macro_rules! columns {
@@ -81,25 +101,67 @@ pub enum Standing {
     BanEnded,
 }
 
-impl User {
-    pub(crate) fn read(row: &Row<'_>, from: usize) -> Result<User, Error> {
-        Ok(User {
-            id: UserId::from_text(row.text(from)?),
-            name: row.get(from + 1)?,
-            email: row.get(from + 2)?,
+impl<'r> UserView<'r> {
+    pub(crate) fn read(row: &'r Row<'_>, from: usize) -> Result<UserView<'r>, Error> {
+        Ok(UserView {
+            id: row.text(from)?,
+            name: row.text(from + 1)?,
+            email: row.text(from + 2)?,
             email_verified: row.get(from + 3)?,
-            image: row.get(from + 4)?,
+            image: row.text_or_null(from + 4)?,
             created_at: row.get(from + 5)?,
             updated_at: row.get(from + 6)?,
-            username: row.get(from + 7)?,
-            display_username: row.get(from + 8)?,
+            username: row.text_or_null(from + 7)?,
+            display_username: row.text_or_null(from + 8)?,
             two_factor_enabled: row.get(from + 9)?,
             is_anonymous: row.get(from + 10)?,
-            role: row.get(from + 11)?,
+            role: row.text_or_null(from + 11)?,
             banned: row.get(from + 12)?,
-            ban_reason: row.get(from + 13)?,
+            ban_reason: row.text_or_null(from + 13)?,
             ban_expires: row.get(from + 14)?,
         })
+    }
+
+    pub(crate) fn to_user(self) -> User {
+        User {
+            id: UserId::from_text(self.id),
+            name: self.name.to_string(),
+            email: self.email.to_string(),
+            email_verified: self.email_verified,
+            image: self.image.map(str::to_string),
+            created_at: self.created_at,
+            updated_at: self.updated_at,
+            username: self.username.map(str::to_string),
+            display_username: self.display_username.map(str::to_string),
+            two_factor_enabled: self.two_factor_enabled,
+            is_anonymous: self.is_anonymous,
+            role: self.role.map(str::to_string),
+            banned: self.banned,
+            ban_reason: self.ban_reason.map(str::to_string),
+            ban_expires: self.ban_expires,
+        }
+    }
+}
+
+impl User {
+    pub fn view(&self) -> UserView<'_> {
+        UserView {
+            id: self.id.as_str(),
+            name: &self.name,
+            email: &self.email,
+            email_verified: self.email_verified,
+            image: self.image.as_deref(),
+            created_at: self.created_at,
+            updated_at: self.updated_at,
+            username: self.username.as_deref(),
+            display_username: self.display_username.as_deref(),
+            two_factor_enabled: self.two_factor_enabled,
+            is_anonymous: self.is_anonymous,
+            role: self.role.as_deref(),
+            banned: self.banned,
+            ban_reason: self.ban_reason.as_deref(),
+            ban_expires: self.ban_expires,
+        }
     }
 
     pub fn standing(&self, now: Millis) -> Standing {
@@ -133,11 +195,11 @@ impl User {
 }
 
 pub fn by_id(tx: &mut Tx<'_>, id: &UserId) -> Result<Option<User>, Error> {
-    tx.query_opt(BY_ID, params![id.as_str()], |row| User::read(row, 0))
+    tx.query_opt(BY_ID, params![id.as_str()], |row| Ok(UserView::read(row, 0)?.to_user()))
 }
 
 pub fn by_email(tx: &mut Tx<'_>, email: &str) -> Result<Option<User>, Error> {
-    tx.query_opt(BY_EMAIL, params![email], |row| User::read(row, 0))
+    tx.query_opt(BY_EMAIL, params![email], |row| Ok(UserView::read(row, 0)?.to_user()))
 }
 
 /// Of several who want one address at once each waits for the one before, and sees that it is taken; otherwise the

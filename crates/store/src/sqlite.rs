@@ -7,7 +7,7 @@
 use crate::error::Error;
 use crate::job::{Job, Verdict, run_caught};
 use crate::tx::{On, Tx};
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 use kernel::Stopwatch;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
@@ -26,6 +26,8 @@ const GROUP: usize = 512;
 const GROUP_TIME: Duration = Duration::from_millis(4);
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 const STATEMENT_CACHE: usize = 256;
+/// Without writes of ours the shared lock is renewed this often, so that other programs' checkpoints are not kept back.
+const LOCK_RENEWAL: Duration = Duration::from_secs(1);
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(0);
 
@@ -46,9 +48,10 @@ impl Sqlite {
     pub(crate) fn open(path: &Path) -> Result<Sqlite, Error> {
         create_private(path)?;
         let writing = connect(path, Role::Writer)?;
+        let shared = SharedLock(connect(path, Role::Reader)?);
         let (writer, jobs) = bounded(WRITE_QUEUE);
         let writer_path = path.to_path_buf();
-        spawn("store-writer", move || write_loop(writing, &writer_path, &jobs))?;
+        spawn("store-writer", move || write_loop(writing, &shared, &writer_path, &jobs))?;
         let (scanner, scans) = bounded(SCAN_QUEUE);
         for number in 0..SCAN_THREADS {
             let (path, scans) = (path.to_path_buf(), scans.clone());
@@ -128,10 +131,46 @@ fn scan_on(connection: &Connection, job: &mut dyn Job) -> Result<(), Error> {
     run_plain(connection, "COMMIT")
 }
 
-fn write_loop(mut connection: Connection, path: &Path, jobs: &Receiver<Box<dyn Job>>) {
-    while let Ok(first) = jobs.recv() {
+/// A read transaction that is open while nothing is being committed. With it the lock that every reader of the newest
+/// state takes is held by this process anyway, so that a read neither asks the system for it nor gives it back, which
+/// cost a tenth of a session check and made readers wait for each other (docs/decisions/0006). Readers still begin
+/// their own transactions and see what is newest.
+struct SharedLock(Connection);
+
+impl SharedLock {
+    /// Failing is no harm: reads are slower then.
+    fn hold(&self) {
+        let held = run_plain(&self.0, "BEGIN").and_then(|()| {
+            self.0.prepare_cached("SELECT 1 FROM sqlite_schema")?.raw_query().next()?;
+            Ok(())
+        });
+        if let Err(error) = held {
+            tracing::debug!(%error, "the readers' lock is not held");
+        }
+    }
+
+    /// Before each commit, which may copy the journal into the file and begin it anew when nobody reads an older state.
+    fn release(&self) {
+        if !self.0.is_autocommit() {
+            // Nothing can be undone or lost; a failure shows at the next `hold`.
+            let _ = run_plain(&self.0, "ROLLBACK");
+        }
+    }
+}
+
+fn write_loop(mut connection: Connection, shared: &SharedLock, path: &Path, jobs: &Receiver<Box<dyn Job>>) {
+    loop {
+        shared.hold();
+        let first = jobs.recv_timeout(LOCK_RENEWAL);
+        if let Err(RecvTimeoutError::Disconnected) = first {
+            return;
+        }
         let mut group = Vec::with_capacity(8);
-        let end = write_group(&connection, first, jobs, &mut group);
+        let end = match first {
+            Ok(first) => write_group(&connection, shared, first, jobs, &mut group),
+            Err(_) => Ok(()),
+        };
+        shared.release();
         if let Err(error) = &end {
             tracing::warn!(%error, writes = group.len(), "a group of writes was not committed");
             // After a failed sync the pages in memory prove nothing: read everything from the file again.
@@ -139,8 +178,6 @@ fn write_loop(mut connection: Connection, path: &Path, jobs: &Receiver<Box<dyn J
                 Ok(fresh) => connection = fresh,
                 Err(error) => tracing::error!(%error, "the database could not be opened again"),
             }
-        }
-        if let Err(error) = &end {
             // Whoever has waited as long for the lock that another program holds is told now, not each in turn.
             group.extend(jobs.try_iter().filter(|job| job.begin()));
             tracing::warn!(%error, refused = group.len(), "nothing was written");
@@ -154,6 +191,7 @@ fn write_loop(mut connection: Connection, path: &Path, jobs: &Receiver<Box<dyn J
 /// Runs what waits, each closure in a savepoint of its own, and commits once.
 fn write_group(
     connection: &Connection,
+    shared: &SharedLock,
     first: Box<dyn Job>,
     jobs: &Receiver<Box<dyn Job>>,
     group: &mut Vec<Box<dyn Job>>,
@@ -171,6 +209,7 @@ fn write_group(
             next = jobs.try_recv().ok();
         }
     }
+    shared.release();
     begun.and_then(|()| run_plain(connection, "COMMIT")).inspect_err(|_| {
         // The transaction may be over already; the connection is replaced in any case.
         let _ = run_plain(connection, "ROLLBACK");
@@ -235,7 +274,7 @@ fn settings(role: Role) -> impl Iterator<Item = (&'static str, &'static str)> {
         ("cache_size", "-16384"),
         // A look-up among a million rows touches pages that no cache of ours holds: mapped, they are read in place from the
         // system's cache (measured in docs/decisions/0006). Writers read and write through the file as ever.
-        ("mmap_size", if role == Role::Reader { "1073741824" } else { "0" }),
+        ("mmap_size", if role == Role::Reader { "2147418112" } else { "0" }),
         ("query_only", read_only),
     ]
     .into_iter()

@@ -246,6 +246,15 @@ impl Row<'_> {
         }
     }
 
+    /// [`Self::text`] for a column that may be empty.
+    pub fn text_or_null(&self, index: usize) -> Result<Option<&str>, Error> {
+        match self.column(index)? {
+            Column::Null => Ok(None),
+            Column::Text(text) => Ok(Some(text)),
+            _ => Err(Error::Fault(format!("column {index} is no text"))),
+        }
+    }
+
     fn column(&self, index: usize) -> Result<Column<'_>, Error> {
         match self.0 {
             Inner::Sqlite(row) => Ok(match row.get_ref(index)? {

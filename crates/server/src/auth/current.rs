@@ -4,7 +4,7 @@ use super::cookies::{self, Keep, Names, Writer};
 use crate::app::App;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
-use identity::{LiveSession, sessions};
+use identity::{LiveSession, SessionView, sessions};
 use kernel::signed::{Signer, decode_uri_component};
 use kernel::{Millis, cookie};
 
@@ -79,6 +79,12 @@ fn bearer(signer: &Signer, headers: &HeaderMap) -> Option<(String, bool)> {
     decode_uri_component(token).map(|token| (token.into_owned(), false))
 }
 
+/// Old enough to be extended; a session that the browser shall not remember never is.
+pub fn is_due(app: &App, presented: &Presented, session: &SessionView<'_>, now: Millis) -> bool {
+    let settings = &app.settings.session;
+    !presented.dont_remember && session.is_due(settings.expires_in, settings.update_age, now)
+}
+
 /// Looks the token up. Where nothing has to be written this is one read.
 pub async fn resolve(
     app: &App,
@@ -100,8 +106,7 @@ pub async fn resolve(
         }
         return Ok(Resolved { forget: true, ..Resolved::default() });
     }
-    let is_due =
-        !presented.dont_remember && live.session.is_due(settings.expires_in, settings.update_age, now);
+    let is_due = is_due(app, presented, &live.session.view(), now);
     if !is_due || refresh == Refresh::No {
         return Ok(Resolved { session: Some(live), is_due, ..Resolved::default() });
     }

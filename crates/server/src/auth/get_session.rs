@@ -5,6 +5,7 @@ use super::endpoint::{Access, BodyKind, Call, Endpoint, Outcome, Reply, Spec};
 use super::error::Code;
 use super::fields::Fields;
 use super::json::{Both, SessionBody};
+use identity::{SessionView, UserView, sessions};
 
 pub struct GetSession;
 pub struct SessionAlias;
@@ -74,21 +75,40 @@ impl Endpoint for PostSession {
 }
 
 async fn answer(call: &Call, refresh: Refresh, tell_due: bool) -> Outcome {
+    // Nothing to tell where nothing is ever extended.
+    let tell_due = tell_due && !call.presented.dont_remember;
+    if call.presented.token.is_none() {
+        return Ok(uncached(Reply::bytes(b"null".to_vec())));
+    }
+    if let Some(bytes) = unchanged(call, refresh, tell_due).await? {
+        return Ok(uncached(Reply::bytes(bytes)));
+    }
     let resolved = current::resolve(&call.app, &call.presented, refresh, call.now).await?;
     let cookies = current::cookie_lines(&call.app, &call.names, &call.presented, &resolved);
-    let reply = match &resolved.session {
-        None => Reply::bytes(b"null".to_vec()),
-        Some(live) => {
-            let both = Both {
-                session: SessionBody::new(&live.session, &live.token),
-                user: (&live.user).into(),
-                // Nothing to tell where nothing is ever extended.
-                needs_refresh: (tell_due && !call.presented.dont_remember).then_some(resolved.is_due),
-            };
-            Reply::bytes(both.to_bytes())
-        }
+    let bytes = resolved.session.map_or_else(
+        || b"null".to_vec(),
+        |live| body(live.session.view(), live.user.view(), &live.token, tell_due.then_some(resolved.is_due)),
+    );
+    Ok(uncached(Reply::bytes(bytes).cookies(cookies)))
+}
+
+/// The answer of nearly every check, about a live session that is not to be extended: made while its row is at hand.
+async fn unchanged(call: &Call, refresh: Refresh, tell_due: bool) -> Result<Option<Vec<u8>>, store::Error> {
+    let (app, presented, now) = (call.app.clone(), call.presented.clone(), call.now);
+    let look = move |tx: &mut store::Tx<'_>| {
+        let Some(token) = &presented.token else { return Ok(None) };
+        let answer = sessions::look(tx, &app.vault, token, |session, user| {
+            let is_due = current::is_due(&app, &presented, &session, now);
+            let stays = session.expires_at > now && !(is_due && refresh == Refresh::Yes);
+            stays.then(|| body(session, user, token, tell_due.then_some(is_due)))
+        });
+        Ok(answer?.flatten())
     };
-    Ok(uncached(reply.cookies(cookies)))
+    call.app.store.read(look).await
+}
+
+fn body(session: SessionView<'_>, user: UserView<'_>, token: &str, needs_refresh: Option<bool>) -> Vec<u8> {
+    Both { session: SessionBody::new(session, token), user: user.into(), needs_refresh }.to_bytes()
 }
 
 fn uncached(reply: Reply) -> Reply {

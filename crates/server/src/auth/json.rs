@@ -1,6 +1,6 @@
 //! Users and sessions as clients see them: every member always there, null when empty, in the original's order.
 
-use identity::{Session, User};
+use identity::{SessionView, User, UserView};
 use kernel::Millis;
 use serde::{Serialize, Serializer};
 
@@ -34,22 +34,28 @@ pub struct UserBody<'a> {
 
 impl<'a> From<&'a User> for UserBody<'a> {
     fn from(user: &'a User) -> Self {
+        user.view().into()
+    }
+}
+
+impl<'a> From<UserView<'a>> for UserBody<'a> {
+    fn from(user: UserView<'a>) -> Self {
         UserBody {
-            name: &user.name,
-            email: &user.email,
+            name: user.name,
+            email: user.email,
             email_verified: user.email_verified,
-            image: user.image.as_deref(),
+            image: user.image,
             created_at: Instant(user.created_at),
             updated_at: Instant(user.updated_at),
-            username: user.username.as_deref(),
-            display_username: user.display_username.as_deref(),
+            username: user.username,
+            display_username: user.display_username,
             two_factor_enabled: user.two_factor_enabled,
             is_anonymous: user.is_anonymous,
-            role: user.role.as_deref(),
+            role: user.role,
             banned: user.banned,
-            ban_reason: user.ban_reason.as_deref(),
+            ban_reason: user.ban_reason,
             ban_expires: user.ban_expires.map(Instant),
-            id: user.id.as_str(),
+            id: user.id,
         }
     }
 }
@@ -71,19 +77,19 @@ pub struct SessionBody<'a> {
 }
 
 impl<'a> SessionBody<'a> {
-    pub fn new(session: &'a Session, token: &'a str) -> Self {
+    pub fn new(session: SessionView<'a>, token: &'a str) -> Self {
         SessionBody {
             expires_at: Instant(session.expires_at),
             token,
             created_at: Instant(session.created_at),
             updated_at: Instant(session.updated_at),
-            ip_address: &session.ip_address,
-            user_agent: &session.user_agent,
-            user_id: session.user_id.as_str(),
-            impersonated_by: session.impersonated_by.as_deref(),
-            active_organization_id: session.active_organization_id.as_deref(),
-            active_team_id: session.active_team_id.as_deref(),
-            id: session.id.as_str(),
+            ip_address: session.ip_address,
+            user_agent: session.user_agent,
+            user_id: session.user_id,
+            impersonated_by: session.impersonated_by,
+            active_organization_id: session.active_organization_id,
+            active_team_id: session.active_team_id,
+            id: session.id,
         }
     }
 }
@@ -181,6 +187,7 @@ impl Writer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use identity::Session;
     use kernel::{SessionId, UserId};
     use proptest::prelude::*;
 
@@ -223,7 +230,7 @@ mod tests {
                 ban_reason: maybe(7, 2),
                 ban_expires: somes[0].then_some(Millis(times[5])),
             };
-            let both = Both { session: SessionBody::new(&session, &texts[4]), user: (&user).into(), needs_refresh };
+            let both = Both { session: SessionBody::new(session.view(), &texts[4]), user: (&user).into(), needs_refresh };
             prop_assert_eq!(String::from_utf8(both.to_bytes()).unwrap(), serde_json::to_string(&both).unwrap());
         }
     }

@@ -75,7 +75,7 @@ pub async fn add_to_device(
 
 fn body(live: &LiveSession) -> Both<'_> {
     Both {
-        session: SessionBody::new(&live.session, &live.token),
+        session: SessionBody::new(live.session.view(), &live.token),
         user: (&live.user).into(),
         needs_refresh: None,
     }

@@ -78,7 +78,8 @@ async fn unknown(app: Arc<App>, names: Arc<Names>, request: Request) -> Response
     // Another spelling of a route shares its count.
     let path = parts.uri.path().strip_prefix(BASE).unwrap_or("").trim_end_matches('/');
     let route = super::ROUTES.iter().map(|spec| spec.path).find(|route| *route == path);
-    let counted = limit(&app, &names, &parts, route, &context).await;
+    let presented = Presented::read(&app, &names, &parts.headers);
+    let counted = limit(&app, &presented, &parts, route, &context).await;
     counted.map_or_else(Failure::into_reply, |()| Reply::empty(StatusCode::NOT_FOUND)).into_response()
 }
 
@@ -112,7 +113,7 @@ async fn steps<E: Endpoint>(
     const { assert!(E::SPEC.path.as_bytes()[0] == b'/') };
     let spec = E::SPEC;
     let context = context_of(parts);
-    limit(app, names, parts, Some(spec.path), &context).await?;
+    limit(app, presented, parts, Some(spec.path), &context).await?;
     let trusted = &app.settings.trusted_origins;
     let query = query_pairs(parts);
     let parsed = read_body(app, &spec, parts, body).await?;
@@ -170,7 +171,7 @@ fn admit(
 
 async fn limit(
     app: &App,
-    names: &Names,
+    presented: &Presented,
     parts: &Parts,
     route: Option<&'static str>,
     context: &RequestContext,
@@ -179,7 +180,7 @@ async fn limit(
         return Ok(());
     }
     let path = parts.uri.path().strip_prefix(BASE).unwrap_or("").trim_end_matches('/');
-    if SESSION_CHECKS.contains(&path) && Presented::read(app, names, &parts.headers).is_signed {
+    if SESSION_CHECKS.contains(&path) && presented.is_signed {
         return Ok(());
     }
     rates::check(app, context.client, route, path, context.now).await

@@ -29,7 +29,7 @@ impl Endpoint for ListSessions {
         let (vault, user, now) = (call.app.vault.clone(), live.user.id.clone(), call.now);
         let found = call.app.store.scan(move |tx| sessions::list_live(tx, &vault, &user, now)).await?;
         let list: Vec<SessionBody<'_>> =
-            found.iter().map(|(token, session)| SessionBody::new(session, token)).collect();
+            found.iter().map(|(token, session)| SessionBody::new(session.view(), token)).collect();
         Ok(Reply::json(&list))
     }
 }
