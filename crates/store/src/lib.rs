@@ -12,6 +12,7 @@ mod backup;
 mod counters;
 mod error;
 mod job;
+mod many;
 mod migrate;
 mod postgres;
 mod sqlite;
@@ -20,6 +21,7 @@ mod tx;
 
 pub use counters::{Counters, Hit, Rule, hit_from_first_in, hit_in};
 pub use error::Error;
+pub use many::InsertMany;
 pub use migrate::{MigrateError, newest_version};
 pub use store::{Engine, OpenError, Options, Store};
 pub use tx::{FromColumn, Param, Row, Tx};

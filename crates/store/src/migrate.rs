@@ -7,7 +7,10 @@ use crate::store::{Backend, Store};
 use rusqlite::Connection;
 
 /// Numbered from 1 in this order. A file that was released is never changed.
-const MIGRATIONS: &[(&str, &str)] = &[("0001_spine", include_str!("../migrations/0001_spine.sql"))];
+const MIGRATIONS: &[(&str, &str)] = &[
+    ("0001_spine", include_str!("../migrations/0001_spine.sql")),
+    ("0002_credits", include_str!("../migrations/0002_credits.sql")),
+];
 
 /// "tollgate" as a number: the lock that keeps two nodes from migrating one PostgreSQL at once.
 const LOCK: i64 = 0x746f_6c6c_6761_7465;

@@ -198,7 +198,7 @@ fn tls(certificate: Option<&str>) -> Result<tokio_postgres_rustls::MakeRustlsCon
 pub(crate) struct Link {
     runtime: tokio::runtime::Runtime,
     client: Client,
-    statements: HashMap<&'static str, Statement>,
+    statements: HashMap<String, Statement>,
     answer_time: Duration,
     mode: Mode,
     trouble: Option<Trouble>,
@@ -249,6 +249,16 @@ impl Link {
         sql: &'static str,
         params: &[Param<'_>],
     ) -> Result<Vec<tokio_postgres::Row>, Error> {
+        self.ask(sql, params)
+    }
+
+    /// [`Self::query`] for texts that are made from others and for arrays. The number of texts has to be bounded by the
+    /// program: each is kept prepared.
+    pub(crate) fn ask<P: ToSql + Sync>(
+        &mut self,
+        sql: &str,
+        params: &[P],
+    ) -> Result<Vec<tokio_postgres::Row>, Error> {
         let statement = self.prepare(sql)?;
         let values = references(params);
         let answer = self.client.query(&statement, &values);
@@ -271,7 +281,7 @@ impl Link {
         self.judge(result)
     }
 
-    fn prepare(&mut self, sql: &'static str) -> Result<Statement, Error> {
+    pub(crate) fn prepare(&mut self, sql: &str) -> Result<Statement, Error> {
         if let Some(statement) = self.statements.get(sql) {
             return Ok(statement.clone());
         }
@@ -281,7 +291,7 @@ impl Link {
         let answer = self.client.prepare(sql);
         let result = self.runtime.block_on(async { tokio::time::timeout(self.answer_time, answer).await });
         let statement = self.judge(result)?;
-        self.statements.insert(sql, statement.clone());
+        self.statements.insert(sql.to_string(), statement.clone());
         Ok(statement)
     }
 
@@ -347,7 +357,7 @@ impl Link {
     }
 }
 
-fn references<'p>(params: &'p [Param<'p>]) -> Vec<&'p (dyn ToSql + Sync)> {
+fn references<P: ToSql + Sync>(params: &[P]) -> Vec<&(dyn ToSql + Sync)> {
     params.iter().map(|param| param as &(dyn ToSql + Sync)).collect()
 }
 

@@ -103,13 +103,11 @@ impl Tx<'_> {
                 let mut rows = statement.raw_query();
                 let mut found = Vec::new();
                 while let Some(row) = rows.next()? {
-                    found.push(read(&Row(Inner::Sqlite(row)))?);
+                    found.push(read(&row.into())?);
                 }
                 Ok(found)
             }
-            On::Postgres(link) => {
-                link.query(sql, params)?.iter().map(|row| read(&Row(Inner::Postgres(row)))).collect()
-            }
+            On::Postgres(link) => link.query(sql, params)?.iter().map(|row| read(&row.into())).collect(),
         }
     }
 
@@ -126,16 +124,14 @@ impl Tx<'_> {
                 bind(&mut statement, params)?;
                 let mut rows = statement.raw_query();
                 let found = match rows.next()? {
-                    Some(row) => Some(read(&Row(Inner::Sqlite(row)))?),
+                    Some(row) => Some(read(&row.into())?),
                     None => return Ok(None),
                 };
                 // A statement that changes rows does its whole work only when it is run to its end.
                 while rows.next()?.is_some() {}
                 Ok(found)
             }
-            On::Postgres(link) => {
-                link.query(sql, params)?.first().map(|row| read(&Row(Inner::Postgres(row)))).transpose()
-            }
+            On::Postgres(link) => link.query(sql, params)?.first().map(|row| read(&row.into())).transpose(),
         }
     }
 
@@ -148,28 +144,10 @@ impl Tx<'_> {
     ) -> Result<T, Error> {
         self.query_opt(sql, params, read)?.ok_or_else(|| Error::Fault(format!("no row from: {sql}")))
     }
-
-    /// Holds the named things until the transaction ends, so that transactions on other nodes that name one of them
-    /// wait. Always in the same order, so that two callers cannot wait for each other. SQLite has one writer anyway.
-    pub fn lock(&mut self, scope: &str, keys: &[&str]) -> Result<(), Error> {
-        let On::Postgres(link) = &mut self.engine else { return Ok(()) };
-        let mut numbers: Vec<i64> = keys.iter().map(|key| lock_number(scope, key)).collect();
-        numbers.sort_unstable();
-        numbers.dedup();
-        numbers.into_iter().try_for_each(|number| {
-            link.query("SELECT pg_advisory_xact_lock($1)", &[Param::Integer(number)]).map(|_| ())
-        })
-    }
-}
-
-fn lock_number(scope: &str, key: &str) -> i64 {
-    use sha2::Digest as _;
-    let digest = sha2::Sha256::new().chain_update(scope).chain_update([0]).chain_update(key).finalize();
-    i64::from_be_bytes(digest[..8].try_into().expect("a SHA-256 digest has 32 bytes"))
 }
 
 /// Binds by the number in the name: SQLite counts `$n` by first appearance, not by n.
-fn bind(statement: &mut rusqlite::Statement<'_>, params: &[Param<'_>]) -> Result<(), Error> {
+pub(crate) fn bind(statement: &mut rusqlite::Statement<'_>, params: &[Param<'_>]) -> Result<(), Error> {
     for index in 1..=statement.parameter_count() {
         let number = statement.parameter_name(index).and_then(|name| name[1..].parse::<usize>().ok());
         let param = number.and_then(|number| params.get(number - 1));
@@ -229,6 +207,18 @@ pub enum Column<'r> {
     Text(&'r str),
     Integer(i64),
     Boolean(bool),
+}
+
+impl<'r> From<&'r rusqlite::Row<'r>> for Row<'r> {
+    fn from(row: &'r rusqlite::Row<'r>) -> Self {
+        Row(Inner::Sqlite(row))
+    }
+}
+
+impl<'r> From<&'r tokio_postgres::Row> for Row<'r> {
+    fn from(row: &'r tokio_postgres::Row) -> Self {
+        Row(Inner::Postgres(row))
+    }
 }
 
 impl Row<'_> {

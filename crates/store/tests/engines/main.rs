@@ -5,6 +5,7 @@
 
 mod counting;
 mod fresh;
+mod many;
 mod migrations;
 mod outage;
 mod transactions;
