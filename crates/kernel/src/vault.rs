@@ -66,11 +66,16 @@ impl Vault {
 
     /// The keyed hash under which a token, code or address is stored and found: 43 characters of base64url.
     pub fn hash(&self, purpose: Purpose, text: &str) -> String {
+        URL_SAFE_NO_PAD.encode(self.mac(purpose, text))
+    }
+
+    /// The same before it is text.
+    pub fn mac(&self, purpose: Purpose, text: &str) -> [u8; 32] {
         let mut mac = self.lookup.clone();
         mac.update(purpose.as_bytes());
         mac.update(&[0]);
         mac.update(text.as_bytes());
-        URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes())
+        mac.finalize().into_bytes().into()
     }
 
     /// Encrypts a value that has to be shown again.

@@ -1,0 +1,285 @@
+//! An account in memory: as much of it as a command needs, and what has changed since it was read.
+
+use crate::command::Period;
+use crate::entry::{Entry, Part, Source};
+use crate::json::Object;
+use crate::owner::{AccountId, Item, Owner, item_id};
+use kernel::Millis;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The end of what has none.
+pub const NEVER: Millis = Millis(i64::MAX);
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Lot {
+    pub no: i64,
+    pub source: Source,
+    pub amount: i64,
+    /// What of it is not spent; a held part is in it.
+    pub remaining: i64,
+    pub held: i64,
+    pub priority: i64,
+    pub expires_at: Millis,
+    pub created_at: Millis,
+    pub reason: Option<String>,
+    pub metadata: Option<String>,
+    pub source_ref: Option<String>,
+    /// Its time is over, and what was free of it is written off.
+    pub ended: bool,
+}
+
+/// The total order in which lots are spent: lowest priority, soonest end, given before bought, oldest, number.
+pub type BurnKey = (i64, Millis, i64, Millis, i64);
+
+impl Lot {
+    pub fn free(&self) -> i64 {
+        self.remaining - self.held
+    }
+
+    pub fn is_open(&self) -> bool {
+        !self.ended && self.free() > 0
+    }
+
+    pub fn burn_key(&self) -> BurnKey {
+        (self.priority, self.expires_at, self.source.rank(), self.created_at, self.no)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HoldStatus {
+    Held,
+    Captured,
+    Released,
+    Expired,
+}
+
+impl HoldStatus {
+    pub const ALL: [HoldStatus; 4] =
+        [HoldStatus::Held, HoldStatus::Captured, HoldStatus::Released, HoldStatus::Expired];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            HoldStatus::Held => "held",
+            HoldStatus::Captured => "captured",
+            HoldStatus::Released => "released",
+            HoldStatus::Expired => "expired",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<HoldStatus> {
+        HoldStatus::ALL.into_iter().find(|status| status.name() == text)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Hold {
+    pub no: i64,
+    pub amount: i64,
+    pub captured: i64,
+    pub status: HoldStatus,
+    pub feature: Option<String>,
+    pub quantity: Option<i64>,
+    pub price_version: Option<i64>,
+    pub reason: Option<String>,
+    pub metadata: Option<String>,
+    /// Positive amounts, in burn-down order.
+    pub parts: Vec<Part>,
+    pub expires_at: Millis,
+    pub created_at: Millis,
+    pub ended_at: Option<Millis>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Limit {
+    pub period: Period,
+    pub max: i64,
+    pub starts_at: Millis,
+    pub used: i64,
+}
+
+/// A crossing of the low-balance line.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LowBalance {
+    pub seq: i64,
+    pub threshold: i64,
+    pub available: i64,
+    pub at: Millis,
+}
+
+/// What has to be written.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Changed {
+    pub account: bool,
+    pub lots: BTreeSet<i64>,
+    pub holds: BTreeSet<i64>,
+    pub limits: bool,
+    pub entries: Vec<Entry>,
+    pub events: Vec<LowBalance>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Account {
+    pub id: AccountId,
+    pub owner: Owner,
+    pub unit: String,
+    pub version: i64,
+    pub seq: i64,
+    pub hash: String,
+    /// Of the newest entry; later ones are not older.
+    pub last_at: Millis,
+    pub balance: i64,
+    pub held: i64,
+    pub owed: i64,
+    pub negative_floor: i64,
+    pub lot_count: i64,
+    pub hold_count: i64,
+    /// When the next lot or hold ends by itself; may be too early, never too late.
+    pub next_due: Millis,
+    pub closed: bool,
+    pub has_limits: bool,
+    pub limits: Vec<Limit>,
+
+    pub lots: BTreeMap<i64, Lot>,
+    /// The open ones among `lots`.
+    pub(crate) order: BTreeSet<BurnKey>,
+    /// Up to which key `lots` holds every open lot; `None`: it holds all.
+    pub(crate) window_end: Option<BurnKey>,
+    /// What ends by itself and is not in memory ends no sooner.
+    pub(crate) beyond_due: Millis,
+    pub holds: BTreeMap<i64, Hold>,
+    /// Entries that a refund names, with what was given back of them.
+    pub(crate) originals: BTreeMap<i64, (Entry, i64)>,
+    pub changed: Changed,
+}
+
+impl Account {
+    /// An account that was never touched.
+    pub fn new(owner: Owner, unit: String, negative_floor: i64) -> Account {
+        Account {
+            id: AccountId::of(&owner, &unit),
+            owner,
+            unit,
+            version: 0,
+            seq: 0,
+            hash: String::new(),
+            last_at: Millis(0),
+            balance: 0,
+            held: 0,
+            owed: 0,
+            negative_floor,
+            lot_count: 0,
+            hold_count: 0,
+            next_due: NEVER,
+            closed: false,
+            has_limits: false,
+            limits: Vec::new(),
+            lots: BTreeMap::new(),
+            order: BTreeSet::new(),
+            window_end: None,
+            beyond_due: NEVER,
+            holds: BTreeMap::new(),
+            originals: BTreeMap::new(),
+            changed: Changed::default(),
+        }
+    }
+
+    pub fn available(&self) -> i64 {
+        self.balance - self.held
+    }
+
+    /// Takes in a lot that was read, unless a newer copy is here.
+    pub(crate) fn take_in(&mut self, lot: Lot) {
+        if self.lots.contains_key(&lot.no) {
+            return;
+        }
+        if lot.is_open() {
+            self.order.insert(lot.burn_key());
+        }
+        self.lots.insert(lot.no, lot);
+    }
+
+    /// Changes a lot that is here, and keeps the order of open ones true.
+    pub(crate) fn change_lot(&mut self, no: i64, change: impl FnOnce(&mut Lot)) {
+        let Some(lot) = self.lots.get_mut(&no) else { return };
+        change(lot);
+        let key = lot.burn_key();
+        if lot.is_open() {
+            self.order.insert(key);
+        } else {
+            self.order.remove(&key);
+        }
+        self.changed.lots.insert(no);
+        self.changed.account = true;
+    }
+
+    pub(crate) fn change_hold(&mut self, no: i64, change: impl FnOnce(&mut Hold)) {
+        let Some(hold) = self.holds.get_mut(&no) else { return };
+        change(hold);
+        self.changed.holds.insert(no);
+        self.changed.account = true;
+    }
+
+    pub(crate) fn due_by(&mut self, at: Millis) {
+        self.next_due = self.next_due.min(at);
+    }
+
+    /// `{unit, balance, held, available, owed}`
+    pub fn balance_json(&self) -> String {
+        balance_object(&self.unit, self.balance, self.held, self.owed).end()
+    }
+
+    pub fn grant_json(&self, lot: &Lot) -> String {
+        let mut object = Object::new();
+        object.text("id", &item_id(&self.id, Item::Grant, lot.no));
+        object.text(self.owner.field(), self.owner.id());
+        object.text("unit", &self.unit);
+        object.text("source", lot.source.name());
+        object.number("amount", lot.amount);
+        object.number("remaining", lot.remaining);
+        object.number("held", lot.held);
+        object.time_or_null("expires_at", ends(lot.expires_at));
+        object.number("priority", lot.priority);
+        object.text_or_null("reason", lot.reason.as_deref());
+        object.raw("metadata", lot.metadata.as_deref().unwrap_or("null"));
+        object.time("created_at", lot.created_at);
+        object.end()
+    }
+
+    pub fn hold_json(&self, hold: &Hold) -> String {
+        let mut object = Object::new();
+        object.text("id", &item_id(&self.id, Item::Hold, hold.no));
+        object.text(self.owner.field(), self.owner.id());
+        object.text("unit", &self.unit);
+        object.number("amount", hold.amount);
+        object.number("captured", hold.captured);
+        object.text("status", hold.status.name());
+        object.text_or_null("feature", hold.feature.as_deref());
+        object.text_or_null("reason", hold.reason.as_deref());
+        object.time_or_null("expires_at", ends(hold.expires_at));
+        object.time("created_at", hold.created_at);
+        object.end()
+    }
+}
+
+pub(crate) fn balance_object(unit: &str, balance: i64, held: i64, owed: i64) -> Object {
+    let mut object = Object::new();
+    object.text("unit", unit);
+    object.number("balance", balance);
+    object.number("held", held);
+    object.number("available", balance - held);
+    object.number("owed", owed);
+    object
+}
+
+pub(crate) fn ends(at: Millis) -> Option<Millis> {
+    (at != NEVER).then_some(at)
+}
+
+impl Account {
+    /// Keeps of an account what the next command is likely to need.
+    pub(crate) fn forget_what_is_over(&mut self) {
+        self.lots.retain(|_, lot| lot.is_open() || lot.held > 0);
+        self.holds.retain(|_, hold| hold.status == HoldStatus::Held);
+        self.originals.clear();
+    }
+}

@@ -1,0 +1,94 @@
+//! Answers as text. They are kept under their idempotency key as they were first given, so they are made where the
+//! ledger is written, member by member.
+
+use kernel::Millis;
+
+pub struct Object(String);
+
+impl Object {
+    pub fn new() -> Object {
+        let mut text = String::with_capacity(512);
+        text.push('{');
+        Object(text)
+    }
+
+    fn name(&mut self, name: &str) {
+        if self.0.len() > 1 {
+            self.0.push(',');
+        }
+        self.0.push('"');
+        self.0.push_str(name);
+        self.0.push_str("\":");
+    }
+
+    pub fn text(&mut self, name: &str, value: &str) {
+        self.name(name);
+        push_text(&mut self.0, value);
+    }
+
+    pub fn text_or_null(&mut self, name: &str, value: Option<&str>) {
+        match value {
+            Some(value) => self.text(name, value),
+            None => self.raw(name, "null"),
+        }
+    }
+
+    pub fn number(&mut self, name: &str, value: i64) {
+        self.name(name);
+        use std::fmt::Write as _;
+        // Writing to a text cannot fail.
+        let _ = write!(self.0, "{value}");
+    }
+
+    pub fn number_or_null(&mut self, name: &str, value: Option<i64>) {
+        match value {
+            Some(value) => self.number(name, value),
+            None => self.raw(name, "null"),
+        }
+    }
+
+    pub fn flag(&mut self, name: &str, value: bool) {
+        self.raw(name, if value { "true" } else { "false" });
+    }
+
+    pub fn time(&mut self, name: &str, at: Millis) {
+        self.name(name);
+        self.0.push('"');
+        self.0.push_str(at.iso_text().as_str());
+        self.0.push('"');
+    }
+
+    pub fn time_or_null(&mut self, name: &str, at: Option<Millis>) {
+        match at {
+            Some(at) => self.time(name, at),
+            None => self.raw(name, "null"),
+        }
+    }
+
+    /// A value that is JSON already.
+    pub fn raw(&mut self, name: &str, value: &str) {
+        self.name(name);
+        self.0.push_str(value);
+    }
+
+    pub fn end(mut self) -> String {
+        self.0.push('}');
+        self.0
+    }
+}
+
+impl Default for Object {
+    fn default() -> Self {
+        Object::new()
+    }
+}
+
+fn push_text(out: &mut String, value: &str) {
+    if value.bytes().all(|byte| byte >= 0x20 && byte != b'"' && byte != b'\\') {
+        out.push('"');
+        out.push_str(value);
+        out.push('"');
+    } else {
+        out.push_str(&serde_json::Value::from(value).to_string());
+    }
+}

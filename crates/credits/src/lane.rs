@@ -1,0 +1,212 @@
+//! The lane: waiting commands of all requests go through the ledger in batches, a transaction each. While one batch is
+//! committed the next gathers, so that a hot account costs no more than many cold ones.
+
+use crate::account::Account;
+use crate::command::{Answer, Command, Error, Refusal};
+use crate::ledger::{self, Bench, Group, Results, Seal, Written};
+use crate::owner::{AccountId, Owner};
+use crate::settings::Settings;
+use kernel::{Clock, Vault, random};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use store::{Engine, Store, Tx};
+use tokio::sync::{mpsc, oneshot};
+
+/// Commands that may wait in a lane; the next one is refused at once.
+const QUEUE: usize = 4_096;
+/// One transaction takes at most so many requests.
+const BATCH: usize = 256;
+/// PostgreSQL commits several batches at a time; SQLite has one writer.
+const POSTGRES_LANES: usize = 4;
+/// Accounts that a lane keeps in memory, each with at most so many lots.
+const KEPT_ACCOUNTS: usize = 20_000;
+const KEPT_LOTS: usize = 64;
+
+/// Whether there is such an owner; the ledger asks when it meets one for the first time.
+pub type OwnerExists = Arc<dyn Fn(&mut Tx<'_>, &Owner) -> Result<bool, store::Error> + Send + Sync>;
+
+/// A handle that is cheap to clone.
+#[derive(Clone)]
+pub struct Ledger {
+    lanes: Arc<Vec<mpsc::Sender<Job>>>,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    store: Store,
+    vault: Vault,
+    settings: Arc<Settings>,
+    owner_exists: OwnerExists,
+    clock: Arc<dyn Clock>,
+}
+
+struct Job {
+    group: Group,
+    answer: oneshot::Sender<Result<Results, store::Error>>,
+}
+
+impl Ledger {
+    /// Starts the lanes on the current runtime; they end when the last handle is gone.
+    pub fn start(
+        store: Store,
+        vault: Vault,
+        settings: Arc<Settings>,
+        owner_exists: OwnerExists,
+        clock: Arc<dyn Clock>,
+    ) -> Ledger {
+        let count = match store.engine() {
+            Engine::Sqlite => 1,
+            Engine::Postgres => POSTGRES_LANES,
+        };
+        let shared = Arc::new(Shared { store, vault, settings, owner_exists, clock });
+        let lanes = (0..count).map(|_| {
+            let (sender, jobs) = mpsc::channel(QUEUE);
+            tokio::spawn(Lane::new(shared.clone()).run(jobs));
+            sender
+        });
+        Ledger { lanes: Arc::new(lanes.collect()), shared: shared.clone() }
+    }
+
+    pub fn settings(&self) -> &Arc<Settings> {
+        &self.shared.settings
+    }
+
+    pub async fn submit(&self, command: Command) -> Result<Answer, Error> {
+        let mut results = self.submit_all(vec![command], false).await?;
+        let result = results.pop().unwrap_or_else(|| Err(Refusal::NotFound { what: "command" }));
+        Ok(result?)
+    }
+
+    /// Several commands in order; `atomic` ones all happen or none.
+    pub async fn submit_all(&self, commands: Vec<Command>, atomic: bool) -> Result<Results, store::Error> {
+        let Some(first) = commands.first() else { return Ok(Vec::new()) };
+        let lane = &self.lanes[lane_of(&first.target.account(), self.lanes.len())];
+        let (answer, waiting) = oneshot::channel();
+        lane.try_send(Job { group: Group { commands, atomic }, answer }).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => store::Error::Busy,
+            mpsc::error::TrySendError::Closed(_) => gone(),
+        })?;
+        waiting.await.unwrap_or_else(|_| Err(gone()))
+    }
+
+    /// Commands that wait, for `/metrics`.
+    pub fn waiting(&self) -> usize {
+        self.lanes.iter().map(|lane| lane.max_capacity() - lane.capacity()).sum()
+    }
+}
+
+fn gone() -> store::Error {
+    store::Error::Unavailable("the ledger's lane has ended".into())
+}
+
+/// One account always takes the same lane, where its commands meet in one batch.
+fn lane_of(account: &AccountId, lanes: usize) -> usize {
+    account.as_str().bytes().fold(0usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(usize::from(byte)))
+        % lanes
+}
+
+/// What may run within a transaction that is somebody else's: a sign-up, a payment. One writer each, since it cannot
+/// know how that transaction ends.
+pub fn apply_in(
+    tx: &mut Tx<'_>,
+    settings: &Settings,
+    vault: &Vault,
+    owner_exists: &OwnerExists,
+    commands: Vec<Command>,
+    now: kernel::Millis,
+) -> Result<Results, store::Error> {
+    let bench = Bench { settings, vault, owner_exists, now };
+    let groups = [Group { commands, atomic: false }];
+    let written = ledger::run(tx, bench, &HashMap::new(), &Seal::new(writer()), &groups)?;
+    Ok(written.results.into_iter().flatten().collect())
+}
+
+fn writer() -> String {
+    random::alphanumeric(&mut random::secure(), 16)
+}
+
+struct Lane {
+    shared: Arc<Shared>,
+    /// Shared with the transaction that is under way, which only reads it.
+    known: Arc<Mutex<HashMap<AccountId, Account>>>,
+    seal: Seal,
+}
+
+impl Lane {
+    fn new(shared: Arc<Shared>) -> Lane {
+        Lane { shared, known: Arc::default(), seal: Seal::new(writer()) }
+    }
+
+    async fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
+        let mut batch = Vec::with_capacity(BATCH);
+        while jobs.recv_many(&mut batch, BATCH).await > 0 {
+            let (groups, answers): (Vec<Group>, Vec<_>) =
+                batch.drain(..).map(|job| (job.group, job.answer)).unzip();
+            let results = self.write(groups).await;
+            match results {
+                Ok(results) => {
+                    for (answer, results) in answers.into_iter().zip(results) {
+                        // Who went away does not want to know.
+                        let _ = answer.send(Ok(results));
+                    }
+                }
+                Err(error) => {
+                    for answer in answers {
+                        let _ = answer.send(Err(error.clone()));
+                    }
+                }
+            }
+        }
+    }
+
+    async fn write(&mut self, groups: Vec<Group>) -> Result<Vec<Results>, store::Error> {
+        let (shared, known, seal) = (self.shared.clone(), self.known.clone(), self.seal.clone());
+        let written = self
+            .shared
+            .store
+            .write(move |tx| {
+                let bench = Bench {
+                    settings: &shared.settings,
+                    vault: &shared.vault,
+                    owner_exists: &shared.owner_exists,
+                    now: shared.clock.now(),
+                };
+                ledger::run(tx, bench, &lock(&known), &seal, &groups)
+            })
+            .await;
+        match written {
+            Ok(Written { results, accounts, seal }) => {
+                self.keep(accounts);
+                self.seal = seal;
+                Ok(results)
+            }
+            Err(error) => {
+                // Whether it was committed is not known: what is in memory proves nothing, and the row of this writer
+                // stays as whoever reads it finds it.
+                lock(&self.known).clear();
+                self.seal = Seal::new(writer());
+                Err(error)
+            }
+        }
+    }
+
+    fn keep(&mut self, accounts: HashMap<AccountId, Account>) {
+        let mut known = lock(&self.known);
+        if known.len() + accounts.len() > KEPT_ACCOUNTS {
+            known.clear();
+        }
+        for (id, mut account) in accounts {
+            account.forget_what_is_over();
+            if account.version > 0 && account.lots.len() <= KEPT_LOTS && account.holds.len() <= KEPT_LOTS {
+                known.insert(id, account);
+            } else {
+                known.remove(&id);
+            }
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic while it was locked left a map that is whole: it is changed by single calls.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

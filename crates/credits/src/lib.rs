@@ -1,0 +1,29 @@
+//! What you have: the ledger. A deterministic state machine ([`machine`]) that knows neither a clock nor a database,
+//! and the lane ([`Ledger`]) that loads the accounts which waiting commands touch, applies them in order, and writes
+//! the outcome in one transaction.
+//!
+//! Every change is an [`Entry`]: signed amount, balance after it, the lots it moved, who asked and why, chained by hash
+//! to the one before. Lots, holds and accounts are what the entries add up to; [`verify`] checks that they do.
+
+mod account;
+mod command;
+mod entry;
+mod json;
+mod lane;
+mod ledger;
+pub mod machine;
+mod owner;
+pub mod prices;
+pub mod reads;
+mod settings;
+pub mod signup;
+pub mod verify;
+
+pub use account::{Account, Hold, HoldStatus, Lot, NEVER};
+pub use command::{
+    Above, Action, Answer, Charge, Command, Error, Idempotency, NewGrant, Period, Refusal, Shortfall, Target,
+};
+pub use entry::{Entry, Kind, MAX_AMOUNT, Part, Source};
+pub use lane::{Ledger, OwnerExists, apply_in};
+pub use owner::{AccountId, Item, Owner, item_id, parse_item};
+pub use settings::{NoPrice, Price, Settings, SignupGrant, TokenPrices, Tokens};

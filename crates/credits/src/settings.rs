@@ -1,0 +1,190 @@
+//! What the deployment decided: units, prices, limits' time zone, the sign-up grant. From the configuration, checked
+//! there.
+
+use crate::command::{Charge, Period};
+use crate::json::Object;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use kernel::Millis;
+use sha2::{Digest as _, Sha256};
+use std::collections::BTreeMap;
+
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The first is the default.
+    pub units: Vec<String>,
+    pub signup_grant: Option<SignupGrant>,
+    /// Of accounts that have none of their own; 0 or below.
+    pub negative_floor: i64,
+    pub features: BTreeMap<String, Price>,
+    pub models: BTreeMap<String, TokenPrices>,
+    pub time_zone: jiff::tz::TimeZone,
+    /// An event when what is available falls below this.
+    pub low_balance: BTreeMap<String, i64>,
+    /// Where a person buys more; stands in a 402.
+    pub buy_url: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct SignupGrant {
+    pub amount: i64,
+    pub unit: String,
+    pub expires_in: Option<i64>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Price {
+    pub amount: i64,
+    pub unit: String,
+}
+
+/// What a model's tokens cost, in units for `per` tokens of each kind. The sum is rounded up to whole units.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TokenPrices {
+    pub unit: String,
+    /// 1,000 or 1,000,000.
+    pub per: i64,
+    pub input: i64,
+    pub output: i64,
+    pub cached: i64,
+    pub reasoning: i64,
+}
+
+/// Tokens that a call used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tokens {
+    pub input: i64,
+    pub output: i64,
+    pub cached: i64,
+    pub reasoning: i64,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            units: vec!["credits".into()],
+            signup_grant: None,
+            negative_floor: 0,
+            features: BTreeMap::new(),
+            models: BTreeMap::new(),
+            time_zone: jiff::tz::TimeZone::UTC,
+            low_balance: BTreeMap::new(),
+            buy_url: None,
+        }
+    }
+}
+
+/// Why a feature or model has no price for what was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoPrice {
+    Unknown,
+    /// The product is over what an amount may be.
+    TooMuch,
+}
+
+impl Settings {
+    pub fn default_unit(&self) -> &str {
+        self.units.first().map_or("credits", String::as_str)
+    }
+
+    pub fn has_unit(&self, unit: &str) -> bool {
+        self.units.iter().any(|known| known == unit)
+    }
+
+    /// What so much of a feature costs, and in which unit.
+    pub fn charge(&self, feature: &str, quantity: i64, version: i64) -> Result<(Charge, &str), NoPrice> {
+        let price = self.features.get(feature).ok_or(NoPrice::Unknown)?;
+        let amount = price.amount.checked_mul(quantity).filter(|amount| *amount <= crate::MAX_AMOUNT);
+        let charge = Charge {
+            amount: amount.ok_or(NoPrice::TooMuch)?,
+            feature: Some(feature.into()),
+            quantity: Some(quantity),
+            price_version: Some(version),
+        };
+        Ok((charge, &price.unit))
+    }
+
+    /// What a call to a model costs: each kind of token times its price, summed, divided by `per`, rounded up.
+    pub fn charge_tokens(
+        &self,
+        model: &str,
+        tokens: Tokens,
+        version: i64,
+    ) -> Result<(Charge, &str), NoPrice> {
+        let prices = self.models.get(model).ok_or(NoPrice::Unknown)?;
+        let pairs = [
+            (tokens.input, prices.input),
+            (tokens.output, prices.output),
+            (tokens.cached, prices.cached),
+            (tokens.reasoning, prices.reasoning),
+        ];
+        let sum: i128 = pairs.iter().map(|(count, price)| i128::from(*count) * i128::from(*price)).sum();
+        let per = i128::from(prices.per);
+        let amount = (sum + per - 1) / per;
+        let amount = i64::try_from(amount).ok().filter(|amount| *amount <= crate::MAX_AMOUNT);
+        let charge = Charge {
+            amount: amount.ok_or(NoPrice::TooMuch)?,
+            feature: Some(format!("model:{model}")),
+            quantity: None,
+            price_version: Some(version),
+        };
+        Ok((charge, &prices.unit))
+    }
+
+    /// The price book as text: what its version is a version of.
+    pub fn book(&self) -> String {
+        let mut features = Object::new();
+        for (name, price) in &self.features {
+            let mut one = Object::new();
+            one.number("amount", price.amount);
+            one.text("unit", &price.unit);
+            features.raw(
+                &serde_json::Value::from(name.as_str()).to_string().trim_matches('"').to_string(),
+                &one.end(),
+            );
+        }
+        let mut models = Object::new();
+        for (name, prices) in &self.models {
+            let mut one = Object::new();
+            one.text("unit", &prices.unit);
+            one.number("per", prices.per);
+            one.number("input", prices.input);
+            one.number("output", prices.output);
+            one.number("cached", prices.cached);
+            one.number("reasoning", prices.reasoning);
+            models.raw(
+                &serde_json::Value::from(name.as_str()).to_string().trim_matches('"').to_string(),
+                &one.end(),
+            );
+        }
+        let mut book = Object::new();
+        book.raw("features", &features.end());
+        book.raw("models", &models.end());
+        book.end()
+    }
+
+    pub fn book_hash(&self) -> String {
+        URL_SAFE_NO_PAD.encode(Sha256::digest(self.book()))
+    }
+
+    /// The window of a limit that `now` lies in: from its start to the start of the next.
+    pub fn window(&self, period: Period, now: Millis) -> (Millis, Millis) {
+        use jiff::{Timestamp, ToSpan as _};
+        let zoned = Timestamp::from_millisecond(now.0)
+            .unwrap_or(Timestamp::UNIX_EPOCH)
+            .to_zoned(self.time_zone.clone());
+        let (first, step) = match period {
+            Period::Day => (zoned.date(), 1.day()),
+            Period::Month => (zoned.date().first_of_month(), 1.month()),
+        };
+        let at = |date: jiff::civil::Date| {
+            let start = self
+                .time_zone
+                .to_ambiguous_zoned(date.to_datetime(jiff::civil::Time::midnight()))
+                .compatible();
+            start.map_or(now, |start| Millis(start.timestamp().as_millisecond()))
+        };
+        let next = first.checked_add(step).unwrap_or(first);
+        (at(first), at(next))
+    }
+}

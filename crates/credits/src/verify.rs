@@ -1,0 +1,1 @@
+//! Checks that the ledger is whole.
