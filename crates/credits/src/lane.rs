@@ -30,6 +30,7 @@ pub type OwnerExists = Arc<dyn Fn(&mut Tx<'_>, &Owner) -> Result<bool, store::Er
 pub struct Ledger {
     lanes: Arc<Vec<mpsc::Sender<Job>>>,
     shared: Arc<Shared>,
+    price_version: i64,
 }
 
 struct Shared {
@@ -51,6 +52,7 @@ impl Ledger {
         store: Store,
         vault: Vault,
         settings: Arc<Settings>,
+        price_version: i64,
         owner_exists: OwnerExists,
         clock: Arc<dyn Clock>,
     ) -> Ledger {
@@ -64,11 +66,16 @@ impl Ledger {
             tokio::spawn(Lane::new(shared.clone()).run(jobs));
             sender
         });
-        Ledger { lanes: Arc::new(lanes.collect()), shared: shared.clone() }
+        Ledger { lanes: Arc::new(lanes.collect()), shared: shared.clone(), price_version }
     }
 
     pub fn settings(&self) -> &Arc<Settings> {
         &self.shared.settings
+    }
+
+    /// Of the price book in the settings, see [`crate::prices`].
+    pub fn price_version(&self) -> i64 {
+        self.price_version
     }
 
     pub async fn submit(&self, command: Command) -> Result<Answer, Error> {

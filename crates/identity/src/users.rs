@@ -56,6 +56,7 @@ macro_rules! columns {
 pub(crate) use columns;
 
 const BY_ID: &str = concat!("SELECT ", columns!(), " FROM users u WHERE u.id = $1");
+const EXISTS: &str = "SELECT 1 FROM users WHERE id = $1";
 const BY_EMAIL: &str = concat!("SELECT ", columns!(), " FROM users u WHERE u.email = $1");
 const INSERT: &str = "
     INSERT INTO users (id, name, email, email_verified, image, created_at, updated_at, two_factor_enabled, is_anonymous, role, banned)
@@ -196,6 +197,10 @@ impl User {
 
 pub fn by_id(tx: &mut Tx<'_>, id: &UserId) -> Result<Option<User>, Error> {
     tx.query_opt(BY_ID, params![id.as_str()], |row| Ok(UserView::read(row, 0)?.to_user()))
+}
+
+pub fn exists(tx: &mut Tx<'_>, id: &UserId) -> Result<bool, Error> {
+    Ok(tx.query_opt(EXISTS, params![id.as_str()], |_| Ok(()))?.is_some())
 }
 
 pub fn by_email(tx: &mut Tx<'_>, email: &str) -> Result<Option<User>, Error> {

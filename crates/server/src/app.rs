@@ -1,6 +1,7 @@
 //! What every door works with: settings, the store, keys, and the pools around them.
 
 use crate::settings::Settings;
+use credits::Ledger;
 use identity::HashPool;
 use identity::one_time::{self, Purpose};
 use kernel::signed::Signer;
@@ -17,6 +18,7 @@ pub struct App {
     pub signer: Signer,
     pub hasher: HashPool,
     pub outbox: Outbox,
+    pub ledger: Ledger,
     pub clock: Arc<dyn Clock>,
 }
 

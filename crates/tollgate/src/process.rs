@@ -4,12 +4,13 @@ use crate::config::{Config, Transport};
 use crate::deployment::{cores, open_store, schema_failure, secrets_of, smtp, store_failure, vault_failure};
 use crate::doors::Doors;
 use crate::problem::Problem;
-use crate::settings::settings;
+use crate::settings::{credit_settings, owner_exists, settings};
 use crate::terminal::{Failure, Outcome, Terminal};
 use crate::{logging, sweeper};
+use credits::Ledger;
 use identity::HashPool;
 use kernel::signed::Signer;
-use kernel::{SystemClock, Vault, random};
+use kernel::{Clock as _, SystemClock, Vault, random};
 use mail::{Mailer, Outbox, Templates};
 use server::App;
 use server::dev::{Dev, Known};
@@ -207,9 +208,19 @@ impl Rooms {
             outbox.clone(),
         );
         let signer = Signer::new(&settings.secrets);
-        let app = App { settings, store, counters, vault, signer, hasher, outbox, clock };
+        let ledger = prepared.block_on(ledger(prepared, credit_settings(config, &settings)))?;
+        let app = App { settings, store, counters, vault, signer, hasher, outbox, ledger, clock };
         Ok(Rooms { app: Arc::new(app), mailer, templates })
     }
+}
+
+async fn ledger(prepared: &Prepared, settings: credits::Settings) -> Result<Ledger, Failure> {
+    let settings = Arc::new(settings);
+    let (book, now) = (settings.clone(), SystemClock.now());
+    let version = prepared.store.write(move |tx| credits::prices::version(tx, &book, now)).await;
+    let version = version.map_err(|error| store_failure(&error))?;
+    let (store, vault) = (prepared.store.clone(), prepared.vault.clone());
+    Ok(Ledger::start(store, vault, settings, version, owner_exists(), Arc::new(SystemClock)))
 }
 
 fn templates(config: &Config) -> Result<Templates, Failure> {

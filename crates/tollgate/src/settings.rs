@@ -4,11 +4,12 @@ use crate::config::{self, Config};
 use crate::deployment::secrets_of;
 use crate::process::Mode;
 use crate::terminal::Failure;
-use kernel::TrustedOrigins;
+use kernel::{TrustedOrigins, UserId};
 use server::settings::{
     AccountSettings, CookieSettings, EmailPasswordSettings, Limits, MethodSettings, RateLimitSettings,
     SameSite, SessionSettings, Settings,
 };
+use std::sync::Arc;
 
 pub fn settings(config: &Config, mode: Mode) -> Result<Settings, Failure> {
     let unset = || Failure::new("base_url is not set.", "Write base_url = \"https://auth.example.com\".");
@@ -106,4 +107,17 @@ mod tests {
             !found.cookies.secure && !found.rate_limit.enabled && found.email_password.require_verification
         );
     }
+}
+
+/// What the ledger is told.
+pub fn credit_settings(_config: &Config, _settings: &Settings) -> credits::Settings {
+    credits::Settings::default()
+}
+
+/// Whom the ledger takes for an owner. Organizations and guests come with their own rooms.
+pub fn owner_exists() -> credits::OwnerExists {
+    Arc::new(|tx, owner| match owner {
+        credits::Owner::User(id) => identity::users::exists(tx, &UserId::from_text(id)),
+        credits::Owner::Organization(_) | credits::Owner::Guest(_) => Ok(false),
+    })
 }
