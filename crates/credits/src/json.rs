@@ -47,10 +47,6 @@ impl Object {
         }
     }
 
-    pub fn flag(&mut self, name: &str, value: bool) {
-        self.raw(name, if value { "true" } else { "false" });
-    }
-
     pub fn time(&mut self, name: &str, at: Millis) {
         self.name(name);
         self.0.push('"');

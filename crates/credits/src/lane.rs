@@ -80,7 +80,7 @@ impl Ledger {
 
     pub async fn submit(&self, command: Command) -> Result<Answer, Error> {
         let mut results = self.submit_all(vec![command], false).await?;
-        let result = results.pop().unwrap_or_else(|| Err(Refusal::NotFound { what: "command" }));
+        let result = results.pop().unwrap_or(Err(Refusal::NotFound { what: "command" }));
         Ok(result?)
     }
 

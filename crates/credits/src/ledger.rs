@@ -35,7 +35,6 @@ macro_rules! hold_columns {
         "no, amount, captured, status, feature, quantity, price_version, reason, metadata, parts, expires_at, created_at, ended_at"
     };
 }
-pub(crate) use {account_columns, hold_columns, lot_columns};
 
 const ACCOUNTS: &str = concat!("SELECT ", account_columns!(), " FROM credit_accounts WHERE id IN ($1)");
 const KEYS: &str = "SELECT id, request, status, answer FROM credit_keys WHERE id IN ($1)";

@@ -2,7 +2,6 @@
 //! there.
 
 use crate::command::{Charge, Period};
-use crate::json::Object;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use kernel::Millis;
@@ -32,14 +31,14 @@ pub struct SignupGrant {
     pub expires_in: Option<i64>,
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Price {
     pub amount: i64,
     pub unit: String,
 }
 
 /// What a model's tokens cost, in units for `per` tokens of each kind. The sum is rounded up to whole units.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct TokenPrices {
     pub unit: String,
     /// 1,000 or 1,000,000.
@@ -133,34 +132,13 @@ impl Settings {
 
     /// The price book as text: what its version is a version of.
     pub fn book(&self) -> String {
-        let mut features = Object::new();
-        for (name, price) in &self.features {
-            let mut one = Object::new();
-            one.number("amount", price.amount);
-            one.text("unit", &price.unit);
-            features.raw(
-                &serde_json::Value::from(name.as_str()).to_string().trim_matches('"').to_string(),
-                &one.end(),
-            );
+        #[derive(serde::Serialize)]
+        struct Book<'a> {
+            features: &'a BTreeMap<String, Price>,
+            models: &'a BTreeMap<String, TokenPrices>,
         }
-        let mut models = Object::new();
-        for (name, prices) in &self.models {
-            let mut one = Object::new();
-            one.text("unit", &prices.unit);
-            one.number("per", prices.per);
-            one.number("input", prices.input);
-            one.number("output", prices.output);
-            one.number("cached", prices.cached);
-            one.number("reasoning", prices.reasoning);
-            models.raw(
-                &serde_json::Value::from(name.as_str()).to_string().trim_matches('"').to_string(),
-                &one.end(),
-            );
-        }
-        let mut book = Object::new();
-        book.raw("features", &features.end());
-        book.raw("models", &models.end());
-        book.end()
+        let book = Book { features: &self.features, models: &self.models };
+        serde_json::to_string(&book).expect("names and numbers are JSON")
     }
 
     pub fn book_hash(&self) -> String {
