@@ -71,6 +71,9 @@ impl Job for InMode {
         if link.control(begin).is_err() {
             return Verdict::Undo;
         }
+        if let On::Postgres(link) = &mut tx.engine {
+            link.spoilt = false;
+        }
         let verdict = self.job.run(tx);
         let On::Postgres(link) = &mut tx.engine else { return verdict };
         link.close_transaction(verdict);
@@ -202,6 +205,8 @@ pub(crate) struct Link {
     answer_time: Duration,
     mode: Mode,
     trouble: Option<Trouble>,
+    /// A statement of this transaction was refused: PostgreSQL will turn its COMMIT into a ROLLBACK without an error.
+    spoilt: bool,
 }
 
 /// Why an attempt has to be given up; kept beside the caller's own error, which may hide it.
@@ -241,7 +246,7 @@ impl Link {
             let _ = connection.await;
         });
         let statements = HashMap::new();
-        Ok(Link { runtime, client, statements, answer_time: ANSWER_TIME, mode: Mode::Write, trouble: None })
+        Ok(Link { runtime, client, statements, answer_time: ANSWER_TIME, mode: Mode::Write, trouble: None, spoilt: false })
     }
 
     pub(crate) fn query(
@@ -308,6 +313,7 @@ impl Link {
                 return Err(error);
             }
         };
+        self.spoilt = true;
         let text = chain(&error);
         let Some(state) = error.code() else {
             let error = if error.is_closed() || self.client.is_closed() || is_io(&error) {
@@ -342,6 +348,10 @@ impl Link {
     fn close_transaction(&mut self, verdict: Verdict) {
         if self.trouble.is_some() && self.client.is_closed() {
             return;
+        }
+        if verdict == Verdict::Keep && self.trouble.is_none() && self.spoilt {
+            let text = "a closure kept a transaction in which a statement had failed";
+            self.trouble = Some(Trouble::Unknown(Error::Fault(text.into())));
         }
         let keep = verdict == Verdict::Keep && self.trouble.is_none();
         let before = self.trouble.take();

@@ -10,6 +10,7 @@ on_both![
     a_failed_closure_leaves_nothing_behind,
     a_panicking_closure_leaves_nothing_behind_and_the_store_lives_on,
     a_unique_key_is_a_conflict,
+    what_is_acknowledged_after_a_hidden_conflict_is_there,
     a_hundred_guarded_updates_take_exactly_what_is_there,
     serialisable_transactions_look_as_if_they_ran_one_after_the_other,
     acknowledged_writes_are_seen_by_the_next_read,
@@ -233,4 +234,20 @@ async fn a_full_queue_of_writes_refuses_at_once_and_recovers() {
         assert!(matches!(result, Ok(()) | Err(Error::Busy | Error::Unavailable(_))), "{result:?}");
     }
     fresh.store.write(|tx| put(tx, "a", "c")).await.unwrap();
+}
+
+/// PostgreSQL ends such a transaction with a rollback and no error; SQLite keeps the rest.
+async fn what_is_acknowledged_after_a_hidden_conflict_is_there(fresh: Fresh) {
+    const ADD: &str = "INSERT INTO meta (name, value) VALUES ($1, 'x')";
+    let result: Result<(), Error> = fresh
+        .store
+        .write(|tx| {
+            tx.execute(ADD, params!["one"])?;
+            let _ = tx.execute(ADD, params!["one"]);
+            Ok(())
+        })
+        .await;
+    let found = fresh.store.read(|tx| get(tx, "one")).await.unwrap();
+    assert_eq!(result.is_ok(), found.is_some(), "{result:?}");
+    fresh.store.write(|tx| put(tx, "later", "done")).await.expect("the store goes on");
 }
