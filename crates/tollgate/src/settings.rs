@@ -75,6 +75,19 @@ fn email_password(config: &Config) -> EmailPasswordSettings {
     }
 }
 
+/// What the ledger is told.
+pub fn credit_settings(_config: &Config, _settings: &Settings) -> credits::Settings {
+    credits::Settings::default()
+}
+
+/// Whom the ledger takes for an owner. Organizations and guests come with their own rooms.
+pub fn owner_exists() -> credits::OwnerExists {
+    Arc::new(|tx, owner| match owner {
+        credits::Owner::User(id) => identity::users::exists(tx, &UserId::from_text(id)),
+        credits::Owner::Organization(_) | credits::Owner::Guest(_) => Ok(false),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,17 +120,4 @@ mod tests {
             !found.cookies.secure && !found.rate_limit.enabled && found.email_password.require_verification
         );
     }
-}
-
-/// What the ledger is told.
-pub fn credit_settings(_config: &Config, _settings: &Settings) -> credits::Settings {
-    credits::Settings::default()
-}
-
-/// Whom the ledger takes for an owner. Organizations and guests come with their own rooms.
-pub fn owner_exists() -> credits::OwnerExists {
-    Arc::new(|tx, owner| match owner {
-        credits::Owner::User(id) => identity::users::exists(tx, &UserId::from_text(id)),
-        credits::Owner::Organization(_) | credits::Owner::Guest(_) => Ok(false),
-    })
 }
