@@ -218,6 +218,8 @@ enum Trouble {
     Lost(Error),
     /// Nobody answered in time, or the connection broke during the commit: nothing may be repeated.
     Unknown(Error),
+    /// Our own mistake; the connection is as good as before.
+    Spoilt(Error),
 }
 
 impl Link {
@@ -351,7 +353,7 @@ impl Link {
         }
         if verdict == Verdict::Keep && self.trouble.is_none() && self.spoilt {
             let text = "a closure kept a transaction in which a statement had failed";
-            self.trouble = Some(Trouble::Unknown(Error::Fault(text.into())));
+            self.trouble = Some(Trouble::Spoilt(Error::Fault(text.into())));
         }
         let keep = verdict == Verdict::Keep && self.trouble.is_none();
         let before = self.trouble.take();
@@ -447,6 +449,7 @@ fn run(target: &Target, link: &mut Option<Link>, job: &mut dyn Job) -> Result<()
             Some(Trouble::Collision) => {
                 return Err(Error::Unavailable("other transactions kept colliding with this one".into()));
             }
+            Some(Trouble::Spoilt(error)) => return Err(error),
             // An idle connection dies unnoticed when the server restarts: one more try on a new one.
             Some(Trouble::Lost(_)) if !reconnected => reconnected = true,
             Some(Trouble::Lost(error) | Trouble::Unknown(error)) => {
