@@ -113,6 +113,7 @@ const ADD_EVENTS: InsertMany = InsertMany {
     width: 7,
     tail: "ON CONFLICT (id) DO NOTHING",
 };
+const ONE_SEAL: &str = "SELECT entries, total FROM credit_seals WHERE writer = $1";
 const PUT_SEAL: &str = "
     INSERT INTO credit_seals (writer, entries, total, sealed_at, mac) VALUES ($1, $2, $3, $4, $5)
     ON CONFLICT (writer) DO UPDATE SET entries = excluded.entries, total = excluded.total,
@@ -759,6 +760,16 @@ impl Seal {
         Seal { writer, entries: 0, total: [0; 4] }
     }
 
+    /// As it was written last.
+    pub fn read(tx: &mut Tx<'_>, writer: &str) -> Result<Seal, Error> {
+        let row = |row: &Row<'_>| Ok((row.get::<i64>(0)?, row.get::<String>(1)?));
+        let Some((entries, total)) = tx.query_opt(ONE_SEAL, params![writer], row)? else {
+            return Ok(Seal::new(writer.to_string()));
+        };
+        let total = parse_total(&total).ok_or_else(|| Error::Fault(format!("the seal of {writer}")))?;
+        Ok(Seal { writer: writer.to_string(), entries, total })
+    }
+
     pub fn add(&mut self, vault: &Vault, hash: &str) {
         self.entries += 1;
         let mac = vault.mac(SEAL, hash);
@@ -779,6 +790,14 @@ impl Seal {
         let (total, mac) = (self.total_text(), self.signature(vault, now));
         tx.execute(PUT_SEAL, params![&self.writer, self.entries, &total, now, &mac]).map(|_| ())
     }
+}
+
+/// What [`Seal::total_text`] wrote.
+pub(crate) fn parse_total(text: &str) -> Option<[u64; 4]> {
+    let bytes: [u8; 32] = URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok()?;
+    let mut total = [0; 4];
+    add(&mut total, &bytes);
+    Some(total)
 }
 
 /// Adds a number of 256 bits, whose first word is the greatest.

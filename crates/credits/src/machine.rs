@@ -99,6 +99,10 @@ fn act(
             let header = Header { reason: Some(reason.clone()), ..header };
             adjust(account, *amount, header, now)
         }
+        Action::Transfer { to, .. } if *to == account.owner => {
+            let message = "an owner cannot transfer to itself".to_string();
+            Err(Refusal::Invalid { field: "to", message }.into())
+        }
         Action::Transfer { amount, reason, .. } => {
             let header = Header { reason: Some(reason.clone()), ..header };
             let Some(other) = other else { return Err(Refusal::NotFound { what: "receiver" }.into()) };
@@ -835,10 +839,6 @@ fn adjust(account: &mut Account, amount: i64, header: Header, now: Millis) -> Do
 
 /// Moves free credits to another owner, with their source, end and priority.
 fn transfer(from: &mut Account, to: &mut Account, amount: i64, header: Header, now: Millis) -> Done {
-    if from.id == to.id {
-        let message = "an owner cannot transfer to itself".to_string();
-        return Err(Refusal::Invalid { field: "to", message }.into());
-    }
     settle(to, now)?;
     if from.available() < amount {
         return Err(insufficient(from, amount));
