@@ -128,9 +128,10 @@ pub fn apply_in(
 ) -> Result<Results, store::Error> {
     let bench = Bench { settings, vault, owner_exists, now };
     let groups = [Group { commands, atomic: false }];
-    let writer = SHARED_WRITERS[usize::from(random::bytes::<1>(&mut random::secure())[0]) % SHARED_WRITERS.len()];
-    tx.lock("credit seal", &[writer])?;
-    let seal = Seal::read(tx, writer)?;
+    let [chance] = random::bytes(&mut random::secure());
+    let shared = SHARED_WRITERS[usize::from(chance) % SHARED_WRITERS.len()];
+    tx.lock("credit seal", &[shared])?;
+    let seal = Seal::read(tx, vault, shared)?.unwrap_or_else(|| Seal::new(writer()));
     let written = ledger::run(tx, bench, &HashMap::new(), &seal, &groups)?;
     Ok(written.results.into_iter().flatten().collect())
 }

@@ -113,7 +113,7 @@ const ADD_EVENTS: InsertMany = InsertMany {
     width: 7,
     tail: "ON CONFLICT (id) DO NOTHING",
 };
-const ONE_SEAL: &str = "SELECT entries, total FROM credit_seals WHERE writer = $1";
+const ONE_SEAL: &str = "SELECT entries, total, sealed_at, mac FROM credit_seals WHERE writer = $1";
 const PUT_SEAL: &str = "
     INSERT INTO credit_seals (writer, entries, total, sealed_at, mac) VALUES ($1, $2, $3, $4, $5)
     ON CONFLICT (writer) DO UPDATE SET entries = excluded.entries, total = excluded.total,
@@ -760,14 +760,17 @@ impl Seal {
         Seal { writer, entries: 0, total: [0; 4] }
     }
 
-    /// As it was written last.
-    pub fn read(tx: &mut Tx<'_>, writer: &str) -> Result<Seal, Error> {
-        let row = |row: &Row<'_>| Ok((row.get::<i64>(0)?, row.get::<String>(1)?));
-        let Some((entries, total)) = tx.query_opt(ONE_SEAL, params![writer], row)? else {
-            return Ok(Seal::new(writer.to_string()));
+    /// As it was written last. `None` when somebody else has touched it: it must not be signed anew, so that the check
+    /// finds it as it is.
+    pub fn read(tx: &mut Tx<'_>, vault: &Vault, writer: &str) -> Result<Option<Seal>, Error> {
+        let row = |row: &Row<'_>| {
+            Ok((row.get::<i64>(0)?, row.get::<String>(1)?, row.get::<Millis>(2)?, row.get::<String>(3)?))
         };
-        let total = parse_total(&total).ok_or_else(|| Error::Fault(format!("the seal of {writer}")))?;
-        Ok(Seal { writer: writer.to_string(), entries, total })
+        let Some((entries, total, at, mac)) = tx.query_opt(ONE_SEAL, params![writer], row)? else {
+            return Ok(Some(Seal::new(writer.to_string())));
+        };
+        let seal = parse_total(&total).map(|total| Seal { writer: writer.to_string(), entries, total });
+        Ok(seal.filter(|seal| seal.signature(vault, at) == mac))
     }
 
     pub fn add(&mut self, vault: &Vault, hash: &str) {
