@@ -3,6 +3,7 @@
 //! Loading never stops at the first mistake. A value that does not fit is reported and replaced by its default, so that
 //! `serve` and `doctor` can list it together with everything else that is wrong.
 
+mod credit_terms;
 pub mod document;
 pub mod duration;
 pub mod keys;
@@ -40,6 +41,7 @@ pub struct Config {
     pub email_password: EmailPassword,
     pub accounts: Accounts,
     pub methods: Methods,
+    pub credits: credits::Settings,
     pub mail: Mail,
     pub rate_limit: RateLimit,
     pub retention: Retention,
@@ -233,6 +235,7 @@ impl Builder {
                 multi_session: self.flag("methods.multi_session"),
                 last_login_method: self.flag("methods.last_login_method"),
             },
+            credits: self.credit_terms(),
             mail: self.mail(),
             rate_limit: RateLimit { enabled: self.optional_flag("rate_limit.enabled"), rules: self.rules() },
             retention: Retention {

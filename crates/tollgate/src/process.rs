@@ -4,7 +4,7 @@ use crate::config::{Config, Transport};
 use crate::deployment::{cores, open_store, schema_failure, secrets_of, smtp, store_failure, vault_failure};
 use crate::doors::Doors;
 use crate::problem::Problem;
-use crate::settings::{credit_settings, owner_exists, settings};
+use crate::settings::{owner_exists, settings};
 use crate::terminal::{Failure, Outcome, Terminal};
 use crate::{logging, sweeper};
 use credits::Ledger;
@@ -208,7 +208,7 @@ impl Rooms {
             outbox.clone(),
         );
         let signer = Signer::new(&settings.secrets);
-        let ledger = prepared.block_on(ledger(prepared, credit_settings(config, &settings)))?;
+        let ledger = prepared.block_on(ledger(prepared, config.credits.clone()))?;
         let app = App { settings, store, counters, vault, signer, hasher, outbox, ledger, clock };
         Ok(Rooms { app: Arc::new(app), mailer, templates })
     }

@@ -75,11 +75,6 @@ fn email_password(config: &Config) -> EmailPasswordSettings {
     }
 }
 
-/// What the ledger is told.
-pub fn credit_settings(_config: &Config, _settings: &Settings) -> credits::Settings {
-    credits::Settings::default()
-}
-
 /// Whom the ledger takes for an owner. Organizations and guests come with their own rooms.
 pub fn owner_exists() -> credits::OwnerExists {
     Arc::new(|tx, owner| match owner {

@@ -52,6 +52,7 @@ fn type_name(kind: Kind) -> String {
         Kind::Count { min, max } => format!("number, {min} to {max}"),
         Kind::Duration { .. } => "duration".to_owned(),
         Kind::Rules => "table".to_owned(),
+        Kind::Toml { form, .. } => form.to_owned(),
     }
 }
 
@@ -64,8 +65,12 @@ fn default_as_toml(key: &Key) -> String {
     match key.kind {
         Kind::Flag if text.is_empty() => "true".to_owned(),
         Kind::Count { min, .. } if text.is_empty() => min.to_string(),
-        Kind::Flag | Kind::Count { .. } | Kind::Rules => text.to_owned(),
-        Kind::List | Kind::SecretList => "[]".to_owned(),
+        Kind::Flag | Kind::Count { .. } | Kind::Rules | Kind::Toml { .. } => text.to_owned(),
+        Kind::List | Kind::SecretList if text.is_empty() => "[]".to_owned(),
+        Kind::List | Kind::SecretList => {
+            let texts: Vec<String> = text.split(',').map(|text| format!("\"{text}\"")).collect();
+            format!("[{}]", texts.join(", "))
+        }
         _ => format!("\"{text}\""),
     }
 }

@@ -38,6 +38,11 @@ pub enum Kind {
     },
     /// `{ "/path" = { window = "10s", max = 3 } }`
     Rules,
+    /// Any TOML value; the room that uses it judges it. `form` names it in the reference, `example` is what to write.
+    Toml {
+        form: &'static str,
+        example: &'static str,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -52,14 +57,21 @@ const fn key(path: &'static str, kind: Kind, default: Default_, doc: &'static st
     Key { path, kind, default, doc }
 }
 
+const GRANT: &str =
+    "Write signup_grant = 100 or signup_grant = { amount = 100, unit = \"credits\", expires_in = \"30d\" }.";
+const FEATURES: &str =
+    "Write features = { \"image.generate\" = 5, \"search\" = { amount = 1, unit = \"tokens\" } }.";
+const MODELS: &str = "Write models = { \"gpt-x\" = { per = 1000000, input = 250, output = 1000 } }.";
+const LOW_BALANCE: &str = "Write low_balance = 100 or low_balance = { credits = 100, tokens = 5000 }.";
 const YEAR: i64 = 365 * DAY;
 
-pub const SECTIONS: [(&str, &str); 11] = [
+pub const SECTIONS: [(&str, &str); 12] = [
     ("cookies", "The session cookies."),
     ("session", "How long sessions live."),
     ("email_password", "Accounts with an e-mail address and a password."),
     ("accounts", "What users may do to their own accounts."),
     ("methods", "Ways to carry a session and markers beside it that can be switched off."),
+    ("credits", "The ledger: its units, what things cost, and what new users get."),
     ("mail", "Outgoing mail. `dev` needs none: every mail lands in its inbox page."),
     ("rate_limit", "Requests per client address on the sign-in and sign-up paths."),
     ("retention", "How long finished things are kept before the sweeper removes them."),
@@ -213,6 +225,54 @@ pub const KEYS: &[Key] = &[
         Flag,
         Is("true"),
         "A cookie that remembers how the user signed in last.",
+    ),
+    key(
+        "credits.units",
+        List,
+        Is("credits"),
+        "What is counted; the first is meant where none is named. Names of a to z, 0 to 9, `_` and `-`; taking one away does not end its accounts.",
+    ),
+    key(
+        "credits.signup_grant",
+        Toml { form: "number or table", example: GRANT },
+        Is("0"),
+        "What a new user gets, once for a mailbox however it is spelled, also after a deletion; with email_password.require_verification when the address is verified: `100` or `{ amount = 100, unit = \"credits\", expires_in = \"30d\" }`.",
+    ),
+    key(
+        "credits.negative_floor",
+        Count { min: -credits::MAX_AMOUNT, max: 0 },
+        Is("0"),
+        "How far below zero an account may go when a debit allows it; accounts can have their own.",
+    ),
+    key(
+        "credits.features",
+        Toml { form: "table", example: FEATURES },
+        Is("{}"),
+        "What a use of a feature costs: `{ \"image.generate\" = 5, \"search\" = { amount = 1, unit = \"tokens\" } }`. A start with other prices makes the next version of the price book.",
+    ),
+    key(
+        "credits.models",
+        Toml { form: "table", example: MODELS },
+        Is("{}"),
+        "What a model's tokens cost for `per` (1000 or 1000000) of them: `{ \"gpt-x\" = { per = 1000000, input = 250, output = 1000, cached = 25, reasoning = 1000, unit = \"credits\" } }`. Left out, `cached` costs what `input` does, and `reasoning` what `output` does.",
+    ),
+    key(
+        "credits.time_zone",
+        Text,
+        Is("UTC"),
+        "Where the days and months of spending limits begin: an IANA name such as Europe/Berlin.",
+    ),
+    key(
+        "credits.low_balance",
+        Toml { form: "number or table", example: LOW_BALANCE },
+        Is("0"),
+        "An event tells when less than this is available, 0: never; for the first unit, or for each one: `{ credits = 100, tokens = 5000 }`.",
+    ),
+    key(
+        "credits.buy_url",
+        Text,
+        Unset("a 402 names none"),
+        "Where people buy more, as a 402 names it: a URL, or a path in your app.",
     ),
     key(
         "mail.smtp_url",

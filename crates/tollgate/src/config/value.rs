@@ -20,6 +20,7 @@ pub enum Value {
     SecretText(Secret<String>),
     SecretList(Vec<Secret<String>>),
     Rules(Vec<(String, i64, i64)>),
+    Toml(toml::Value),
 }
 
 /// What is wrong and what to write. Never holds the value of a secret.
@@ -29,14 +30,14 @@ pub struct Misfit {
     pub fix: String,
 }
 
-type Checked = Result<Value, Misfit>;
+pub type Checked<T> = Result<T, Misfit>;
 
-fn misfit(what: impl Into<String>, fix: impl Into<String>) -> Misfit {
+pub fn misfit(what: impl Into<String>, fix: impl Into<String>) -> Misfit {
     Misfit { what: what.into(), fix: fix.into() }
 }
 
 /// A value as it stands in the file.
-pub fn from_toml(key: &Key, value: &DeValue<'_>) -> Checked {
+pub fn from_toml(key: &Key, value: &DeValue<'_>) -> Checked<Value> {
     match (key.kind, value) {
         (Kind::Flag, DeValue::Boolean(flag)) => Ok(Value::Flag(*flag)),
         (Kind::Choice(_), DeValue::Boolean(flag)) => from_text(key, if *flag { "true" } else { "false" }),
@@ -50,6 +51,7 @@ pub fn from_toml(key: &Key, value: &DeValue<'_>) -> Checked {
             texts(value).map(secret_list).ok_or_else(|| wrong_type(key, value))
         }
         (Kind::Rules, DeValue::Table(table)) => rules(table).map(Value::Rules),
+        (Kind::Toml { .. }, value) => Ok(Value::Toml(owned(value))),
         (Kind::Flag | Kind::Count { .. } | Kind::List | Kind::SecretList | Kind::Rules, _) => {
             Err(wrong_type(key, value))
         }
@@ -59,7 +61,7 @@ pub fn from_toml(key: &Key, value: &DeValue<'_>) -> Checked {
 }
 
 /// A value as it stands in a variable, or in the file that a `…_FILE` variable names.
-pub fn from_text(key: &Key, text: &str) -> Checked {
+pub fn from_text(key: &Key, text: &str) -> Checked<Value> {
     let refuse = |what: &str| misfit(format!("`{}` is not {what}.", shown(text)), example(key.kind));
     match key.kind {
         Kind::Flag => match text.to_ascii_lowercase().as_str() {
@@ -86,6 +88,29 @@ pub fn from_text(key: &Key, text: &str) -> Checked {
             (min..=max).contains(&length).then_some(Value::Duration(length)).ok_or_else(outside)
         }
         Kind::Rules => rules_from_text(text).map(Value::Rules),
+        Kind::Toml { .. } => {
+            let value = DeValue::parse(text).map_err(|_| refuse("a value of TOML"))?;
+            Ok(Value::Toml(owned(value.get_ref())))
+        }
+    }
+}
+
+/// The value without the text it was read from.
+fn owned(value: &DeValue<'_>) -> toml::Value {
+    match value {
+        DeValue::String(text) => toml::Value::String(text.to_string()),
+        // A number that no integer holds is refused for its size where it is used, as a fraction is.
+        DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
+            .map_or(toml::Value::Float(f64::INFINITY), toml::Value::Integer),
+        DeValue::Float(number) => toml::Value::Float(number.as_str().parse().unwrap_or(f64::NAN)),
+        DeValue::Boolean(flag) => toml::Value::Boolean(*flag),
+        DeValue::Datetime(time) => toml::Value::Datetime(*time),
+        DeValue::Array(items) => toml::Value::Array(items.iter().map(|item| owned(item.get_ref())).collect()),
+        DeValue::Table(table) => {
+            let members =
+                table.iter().map(|(name, item)| (name.get_ref().to_string(), owned(item.get_ref())));
+            toml::Value::Table(members.collect())
+        }
     }
 }
 
@@ -111,7 +136,7 @@ fn texts(value: &DeValue<'_>) -> Option<Vec<String>> {
     value.as_array()?.iter().map(|item| item.get_ref().as_str().map(str::to_owned)).collect()
 }
 
-fn choose(choices: &[&str], text: &str) -> Checked {
+fn choose(choices: &[&str], text: &str) -> Checked<Value> {
     if choices.contains(&text) {
         return Ok(Value::Text(text.to_owned()));
     }
@@ -195,6 +220,7 @@ pub fn example(kind: Kind) -> String {
         Kind::Address => "Write both, such as \"127.0.0.1:8655\" or \"[::]:8655\".",
         Kind::Count { .. } => "Write a whole number without quotes.",
         Kind::Duration { .. } => "Write a number and ms, s, m, h or d in quotes, such as \"300s\" or \"7d\".",
+        Kind::Toml { example, .. } => example,
         Kind::Rules => "Write rules = { \"/sign-in/email\" = { window = \"10s\", max = 3 } }.",
     };
     text.to_owned()
@@ -210,7 +236,7 @@ pub fn shown(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn read(path: &str, text: &str) -> Checked {
+    fn read(path: &str, text: &str) -> Checked<Value> {
         from_text(Key::find(path).unwrap(), text)
     }
 
