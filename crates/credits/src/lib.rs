@@ -6,6 +6,7 @@
 //! to the one before. Lots, holds and accounts are what the entries add up to; [`verify`] checks that they do.
 
 mod account;
+mod closing;
 mod command;
 mod entry;
 mod json;
@@ -20,6 +21,7 @@ pub mod signup;
 pub mod verify;
 
 pub use account::{Account, Hold, HoldStatus, Lot, NEVER};
+pub use closing::close_owner;
 pub use command::{
     Above, Action, Answer, Charge, Command, Error, Idempotency, NewGrant, Period, Refusal, Shortfall, Target,
 };

@@ -11,8 +11,13 @@ use store::{Error, Tx, params};
 
 const REMEMBER: &str = "INSERT INTO credit_signups (address_hash, created_at) VALUES ($1, $2) ON CONFLICT (address_hash) DO NOTHING";
 
-/// Grants what the configuration gives to new people, in the transaction of the sign-up. The address is remembered by
-/// its keyed hash, so that deleting the account and coming back brings no second grant.
+const MAILBOX: &str = "sign-up grant";
+const USER: &str = "user of a sign-up grant";
+
+/// Grants what the configuration gives to new people, in the transaction that makes the user or proves the address. The
+/// mailbox is remembered by its keyed hash, so that deleting the account and coming back brings no second grant; the
+/// user is, so that moving the account to another mailbox brings none either. Of two at once (PostgreSQL) the second
+/// waits for the first at the row they both want. Comes last in its transaction: it holds what others wait for.
 pub fn grant(
     tx: &mut Tx<'_>,
     settings: &Settings,
@@ -22,9 +27,10 @@ pub fn grant(
     now: Millis,
 ) -> Result<bool, Error> {
     let Some(gift) = &settings.signup_grant else { return Ok(false) };
-    let hash = vault.hash("sign-up grant", &normalised(email));
-    if tx.execute(REMEMBER, params![&hash, now])? == 0 {
-        return Ok(false);
+    for hash in [vault.hash(MAILBOX, &normalised(email)), vault.hash(USER, user_id)] {
+        if tx.execute(REMEMBER, params![&hash, now])? == 0 {
+            return Ok(false);
+        }
     }
     let command = Command {
         target: Target::Owner { owner: Owner::User(user_id.to_string()), unit: gift.unit.clone() },
@@ -53,7 +59,7 @@ pub fn grant(
 fn normalised(email: &str) -> String {
     let lower = email.trim().to_lowercase();
     let Some((name, domain)) = lower.rsplit_once('@') else { return lower };
-    let name = name.split('+').next().unwrap_or(name);
+    let name = name.split('+').next().filter(|name| !name.is_empty()).unwrap_or(name);
     match domain {
         "gmail.com" | "googlemail.com" => format!("{}@gmail.com", name.replace('.', "")),
         _ => format!("{name}@{domain}"),
@@ -70,6 +76,7 @@ mod tests {
             assert_eq!(normalised(text), "adal@gmail.com");
         }
         assert_eq!(normalised("Ada.L+x@Example.com"), "ada.l@example.com");
+        assert_ne!(normalised("+ada@example.com"), normalised("+bob@example.com"));
         assert_ne!(normalised("adal@example.com"), normalised("ada.l@example.com"));
     }
 }

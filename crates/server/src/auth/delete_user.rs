@@ -5,12 +5,13 @@ use super::endpoint::{Access, Call, Endpoint, Outcome, Reply, Spec};
 use super::error::{Code, Failure};
 use super::fields::Fields;
 use super::password::prove;
-use crate::app::{may_mail, promise_mail};
+use crate::app::{App, may_mail, promise_mail};
+use credits::Owner;
 use http::StatusCode;
 use identity::one_time::{self, Consumed, Purpose};
 use identity::{User, users};
 use kernel::signed::encode_uri_component;
-use kernel::{Secret, random};
+use kernel::{Secret, UserId, random};
 use mail::{Link, Message};
 use serde_json::json;
 
@@ -57,10 +58,17 @@ impl Endpoint for DeleteUser {
         if !with_password && !live.session.is_fresh(settings.session.fresh_age, call.now) {
             return Err(Code::SessionExpired.into());
         }
-        let id = live.user.id.clone();
-        call.app.store.write(move |tx| users::delete(tx, &id)).await?;
+        let (app, id) = (call.app.clone(), live.user.id.clone());
+        call.app.store.write(move |tx| delete(tx, &app, &id)).await?;
         Ok(deleted(&call))
     }
+}
+
+/// Personal data goes; what was paid and spent stays under the bare id.
+fn delete(tx: &mut store::Tx<'_>, app: &App, id: &UserId) -> Result<bool, store::Error> {
+    let deleted = users::delete(tx, id)?;
+    credits::close_owner(tx, app.ledger.settings(), &Owner::User(id.as_str().to_owned()))?;
+    Ok(deleted)
 }
 
 fn deleted(call: &Call) -> Reply {
@@ -96,15 +104,15 @@ async fn send_link(call: &Call, user: &User, target: Option<String>) -> Result<(
 
 /// The token is used up even when the wrong user shows it.
 async fn delete_with_token(call: &Call, user: &User, token: String) -> Result<(), Failure> {
-    let (vault, id, now) = (call.app.vault.clone(), user.id.clone(), call.now);
+    let (app, id, now) = (call.app.clone(), user.id.clone(), call.now);
     let gone = call
         .app
         .store
         .write(move |tx| {
             let used: Consumed<serde_json::Value> =
-                one_time::consume(tx, &vault, Purpose::DeleteUser, &token, now)?;
+                one_time::consume(tx, &app.vault, Purpose::DeleteUser, &token, now)?;
             match used {
-                Consumed::Now(found) if found.subject == id.as_str() => users::delete(tx, &id),
+                Consumed::Now(found) if found.subject == id.as_str() => delete(tx, &app, &id),
                 _ => Ok::<_, store::Error>(false),
             }
         })

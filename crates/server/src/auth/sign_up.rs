@@ -127,10 +127,16 @@ fn make(
     if settings.require_verification {
         verify_email::send_link(tx, app, &user, callback, now)?;
     }
-    if settings.require_verification || !settings.auto_sign_in {
-        return Ok(Made::Waiting(user));
+    let (id, email) = (user.id.clone(), user.email.clone());
+    let made = match settings.require_verification || !settings.auto_sign_in {
+        true => Made::Waiting(user),
+        false => Made::SignedIn(sessions::create(tx, &app.vault, user, session, now, rng)?),
+    };
+    // Otherwise it waits for the proof: addresses that nobody reads must not be worth anything.
+    if !settings.require_verification {
+        credits::signup::grant(tx, app.ledger.settings(), &app.vault, id.as_str(), &email, now)?;
     }
-    Ok(Made::SignedIn(sessions::create(tx, &app.vault, user, session, now, rng)?))
+    Ok(made)
 }
 
 /// Where a sign-up does not sign in, a taken address gets the answer of a free one.

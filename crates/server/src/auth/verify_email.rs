@@ -251,7 +251,10 @@ fn follow(
             if user.email_verified {
                 return Ok(Followed::Already);
             }
-            users::verify_email(tx, &user.id, &email, now)?;
+            let proven = users::verify_email(tx, &user.id, &email, now)?;
+            if proven && app.settings.email_password.require_verification {
+                credits::signup::grant(tx, app.ledger.settings(), &app.vault, user.id.as_str(), &email, now)?;
+            }
             Ok(Followed::Proven(User { email_verified: true, updated_at: now, ..user }))
         }
         Proof::AllowChange { email, to } => {

@@ -3,10 +3,11 @@
 use crate::config::{Loaded, duration::parse_duration};
 use crate::deployment::{Deployment, now};
 use crate::terminal::{Failure, Outcome, Terminal};
+use credits::Owner;
 use identity::passwords::{self, Policy, Weakness, Workspace};
 use identity::users::{self, NewUser};
 use identity::{EmailAddress, User, accounts, sessions};
-use kernel::{Millis, Secret, UserId, random};
+use kernel::{Millis, Secret, UserId, Vault, random};
 use serde_json::{Value, json};
 use std::io::{IsTerminal as _, Read as _, Write as _};
 use store::Tx;
@@ -36,7 +37,8 @@ pub fn create(loaded: Loaded, options: &CreateOptions, terminal: &Terminal) -> O
         .clone()
         .unwrap_or_else(|| options.email.split('@').next().unwrap_or_default().to_owned());
     let new = NewUser { name, email, email_verified: true, image: None, role: options.role.clone() };
-    let created = deployment.write(move |tx| create_with_password(tx, &new, &hash, now()))?;
+    let (vault, terms) = (deployment.vault()?, deployment.config.credits.clone());
+    let created = deployment.write(move |tx| create_with_password(tx, &vault, &terms, &new, &hash, now()))?;
     let Some(user) = created else {
         let what = format!("{} has an account already.", options.email);
         return Err(Failure::new(what, format!("See it with `tollgate user show {}`.", options.email)));
@@ -51,9 +53,11 @@ pub fn create(loaded: Loaded, options: &CreateOptions, terminal: &Terminal) -> O
     Ok(())
 }
 
-/// A user who can sign in with a password, in one transaction.
+/// A user who can sign in with a password and has what new users get, in one transaction.
 pub fn create_with_password(
     tx: &mut Tx<'_>,
+    vault: &Vault,
+    terms: &credits::Settings,
     new: &NewUser,
     hash: &str,
     now: Millis,
@@ -62,6 +66,7 @@ pub fn create_with_password(
     let created = users::create(tx, new, now, rng)?;
     if let Some(user) = &created {
         accounts::set_password(tx, &user.id, hash, now, rng)?;
+        credits::signup::grant(tx, terms, vault, user.id.as_str(), &user.email, now)?;
     }
     Ok(created)
 }
@@ -185,9 +190,17 @@ pub fn delete(loaded: Loaded, who: &str, sure: bool, terminal: &Terminal) -> Out
     if !sure {
         return Err(Failure::new("Nothing was deleted.", "Type the address to confirm, or use --yes."));
     }
-    let id = user.id.clone();
-    still_there(deployment.write(move |tx| users::delete(tx, &id))?, who)?;
-    let text = format!("Deleted {} ({}) with sessions, accounts and pending links.", user.email, user.id);
+    let (id, terms) = (user.id.clone(), deployment.config.credits.clone());
+    let deleted = deployment.write(move |tx| {
+        let deleted = users::delete(tx, &id)?;
+        credits::close_owner(tx, &terms, &Owner::User(id.as_str().to_owned()))?;
+        Ok(deleted)
+    });
+    still_there(deleted?, who)?;
+    let text = format!(
+        "Deleted {} ({}) with sessions, accounts and pending links. What the ledger says stays under the id.",
+        user.email, user.id
+    );
     terminal.result(&text, &json!({"id": user.id.as_str(), "email": user.email, "deleted": true}));
     Ok(())
 }

@@ -27,9 +27,12 @@ pub fn users(prepared: &Prepared) -> Outcome {
     };
     let users =
         USERS.map(|user| (new(user), passwords::hash(PASSWORD, &mut workspace, &mut random::secure())));
+    let (vault, terms) = (prepared.vault.clone(), prepared.config.credits.clone());
     let written = prepared.block_on(prepared.store.write(move |tx| {
         deployment::mark_dev_seed(tx)?;
-        users.iter().try_for_each(|(user, hash)| create_with_password(tx, user, hash, now()).map(|_| ()))
+        users.iter().try_for_each(|(user, hash)| {
+            create_with_password(tx, &vault, &terms, user, hash, now()).map(|_| ())
+        })
     }));
     written.map_err(|error: store::Error| store_failure(&error))
 }
