@@ -35,8 +35,10 @@ macro_rules! hold_columns {
         "no, amount, captured, status, feature, quantity, price_version, reason, metadata, parts, expires_at, created_at, ended_at"
     };
 }
+pub(crate) use {hold_columns, lot_columns};
 
-const ACCOUNTS: &str = concat!("SELECT ", account_columns!(), " FROM credit_accounts WHERE id IN ($1)");
+pub(crate) const ACCOUNTS: &str =
+    concat!("SELECT ", account_columns!(), " FROM credit_accounts WHERE id IN ($1)");
 const KEYS: &str = "SELECT id, request, status, answer FROM credit_keys WHERE id IN ($1)";
 const FIRST_LOTS: &str = concat!(
     "SELECT ",
@@ -805,10 +807,14 @@ pub(crate) fn parse_total(text: &str) -> Option<[u64; 4]> {
 
 /// Adds a number of 256 bits, whose first word is the greatest.
 pub(crate) fn add(total: &mut [u64; 4], bytes: &[u8; 32]) {
+    let word = |at: usize| u64::from_be_bytes(bytes[at * 8..at * 8 + 8].try_into().unwrap_or_default());
+    add_words(total, [word(0), word(1), word(2), word(3)]);
+}
+
+pub(crate) fn add_words(total: &mut [u64; 4], words: [u64; 4]) {
     let mut carry = false;
     for at in (0..4).rev() {
-        let word: [u8; 8] = bytes[at * 8..at * 8 + 8].try_into().unwrap_or_default();
-        let (sum, over) = total[at].overflowing_add(u64::from_be_bytes(word));
+        let (sum, over) = total[at].overflowing_add(words[at]);
         let (sum, more) = sum.overflowing_add(u64::from(carry));
         total[at] = sum;
         carry = over || more;
