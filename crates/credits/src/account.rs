@@ -113,6 +113,8 @@ pub struct Changed {
     pub lots: BTreeSet<i64>,
     pub holds: BTreeSet<i64>,
     pub limits: bool,
+    /// Limits that were taken away.
+    pub dropped_limits: Vec<Period>,
     pub entries: Vec<Entry>,
     pub events: Vec<LowBalance>,
 }

@@ -130,6 +130,11 @@ pub enum Action {
     SetFloor {
         floor: i64,
     },
+    /// Without `max` the limit is taken away.
+    SetLimit {
+        period: Period,
+        max: Option<i64>,
+    },
 }
 
 impl Action {
@@ -149,6 +154,7 @@ impl Action {
             Action::Transfer { .. } => "transfer",
             Action::Settle => "settle",
             Action::SetFloor { .. } => "floor",
+            Action::SetLimit { .. } => "limit",
         }
     }
 }

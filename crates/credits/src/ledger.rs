@@ -2,7 +2,7 @@
 
 use crate::account::{Account, Hold, HoldStatus, Limit, Lot, NEVER};
 use crate::command::{Action, Answer, Command, Idempotency, Period, Refusal, Target};
-use crate::entry::{self, Entry, Source, parse_parts, parts_text};
+use crate::entry::{self, Entry, Kind, Source, parse_parts, parts_text};
 use crate::json::Object;
 use crate::lane::OwnerExists;
 use crate::machine::{self, Lack, Outcome, Stop};
@@ -76,6 +76,15 @@ const ONE_ENTRY: &str =
     concat!("SELECT ", entry::columns!(), " FROM credit_entries WHERE account_id = $1 AND seq = $2");
 const GIVEN_BACK: &str = "
     SELECT CAST(COALESCE(SUM(amount), 0) AS BIGINT) FROM credit_entries WHERE account_id = $1 AND refund_of = $2";
+
+const MADE_AT: &str = "SELECT created_at FROM credit_entries WHERE account_id = $1 AND seq = $2";
+// A refund counts in the window of what it gives back, as it does in the rules.
+const SPENT_SINCE: &str = "
+    SELECT CAST(COALESCE(SUM(-amount), 0) AS BIGINT) FROM credit_entries
+    WHERE account_id = $1 AND seq >= $2 AND (kind IN ('debit', 'capture') OR (kind = 'refund' AND refund_of >= $2))";
+const HELD_SINCE: &str = "
+    SELECT no, amount FROM credit_holds WHERE account_id = $1 AND status = 'held' AND created_at >= $2";
+const DROP_LIMIT: &str = "DELETE FROM credit_limits WHERE account_id = $1 AND period = $2";
 
 const PUT_ACCOUNTS: InsertMany = InsertMany {
     into: concat!("INSERT INTO credit_accounts (", account_columns!(), ")"),
@@ -304,10 +313,11 @@ impl Batch<'_> {
         let mut other = receiver.as_ref().and_then(|(id, _, _)| self.accounts.remove(id));
         let judged = match (&receiver, &other) {
             _ if account.closed && !may_touch_closed(&command.action) => Err(unknown(command)),
+            (Some(_), Some(other)) if other.closed => Err(Refusal::UnknownOwner { field: "to" }),
             (Some((id, ..)), None) if *id != account.id => Err(Refusal::UnknownOwner { field: "to" }),
             _ => self.apply(tx, &mut account, other.as_mut(), command)?,
         };
-        let result = judged.map(|outcome| answer(&account, &command.action, &outcome));
+        let result = judged.map(|outcome| answer(self.bench, &account, &command.action, &outcome));
         if let (Ok(answer), Some(key), Some(given)) = (&result, key, &command.idempotency) {
             let kept = Kept {
                 request: given.request.clone(),
@@ -361,6 +371,11 @@ impl Batch<'_> {
             .values_mut()
             .filter(|account| account.changed.account || account.changed.limits)
             .collect();
+        for account in &changed {
+            for period in &account.changed.dropped_limits {
+                tx.execute(DROP_LIMIT, params![account.id.as_str(), period.name()])?;
+            }
+        }
         let mut accounts = Vec::new();
         let mut lots = Vec::new();
         let mut holds = Vec::new();
@@ -467,6 +482,7 @@ fn lack_name(lack: &Lack) -> &'static str {
         Lack::Lots | Lack::TheseLots(_) => "grant",
         Lack::Hold(_) => "hold",
         Lack::Entry(_) => "entry",
+        Lack::Limit(..) => "limit",
     }
 }
 
@@ -483,8 +499,14 @@ fn difference(one: &str, other: &str) -> Option<String> {
 }
 
 /// The body that is answered now and at every replay.
-fn answer(account: &Account, action: &Action, outcome: &Outcome) -> Answer {
+fn answer(bench: Bench<'_>, account: &Account, action: &Action, outcome: &Outcome) -> Answer {
     let mut object = Object::new();
+    if let Action::SetLimit { period, .. } = action {
+        let limit = account.limits.iter().find(|limit| limit.period == *period);
+        let limit = limit.map(|limit| limit_json(bench.settings, account, limit, bench.now));
+        object.raw("limit", limit.as_deref().unwrap_or("null"));
+        return Answer { status: 200, body: object.end(), replayed: false };
+    }
     if let Some(lot) = outcome.grant.and_then(|no| account.lots.get(&no)) {
         object.raw("grant", &account.grant_json(lot));
     }
@@ -500,10 +522,25 @@ fn answer(account: &Account, action: &Action, outcome: &Outcome) -> Answer {
     object.raw("balance", &account.balance_json());
     let status = match action {
         Action::Capture { .. } | Action::Release { .. } | Action::Extend { .. } => 200,
-        Action::Settle | Action::SetFloor { .. } => 200,
+        Action::Settle | Action::SetFloor { .. } | Action::SetLimit { .. } => 200,
         _ => 201,
     };
     Answer { status, body: object.end(), replayed: false }
+}
+
+/// A limit as it stands in answers.
+pub(crate) fn limit_json(settings: &Settings, account: &Account, limit: &Limit, now: Millis) -> String {
+    let (starts_at, resets_at) = settings.window(limit.period, now);
+    let mut object = Object::new();
+    let is_organization = matches!(account.owner, Owner::Organization(_));
+    object.text("scope", if is_organization { "organization" } else { "user" });
+    object.text("id", account.owner.id());
+    object.text("unit", &account.unit);
+    object.text("window", limit.period.name());
+    object.number("max", limit.max);
+    object.number("used", if starts_at > limit.starts_at { 0 } else { limit.used });
+    object.time("resets_at", resets_at);
+    object.end()
 }
 
 // ---- reading
@@ -651,7 +688,49 @@ fn load_lack(tx: &mut Tx<'_>, account: &mut Account, lack: &Lack) -> Result<bool
             account.originals.insert(*seq, (entry, given_back));
             Ok(true)
         }
+        Lack::Limit(period, starts_at) => {
+            let used = spent_since(tx, account, *starts_at)?.max(0);
+            // It has no effect yet: the rule that asked puts the maximum in.
+            account.limits.push(Limit { period: *period, max: i64::MAX, starts_at: *starts_at, used });
+            Ok(true)
+        }
     }
+}
+
+/// What debits, captures and open holds of a window come to.
+fn spent_since(tx: &mut Tx<'_>, account: &Account, since: Millis) -> Result<i64, Error> {
+    let id = account.id.as_str().to_string();
+    let fresh = &account.changed.entries;
+    // Numbers have no gaps and times do not go back, so the first entry of the window is found by halving.
+    let stored = fresh.first().map_or(account.seq, |entry| entry.seq - 1);
+    let (mut first, mut end) = (1, stored + 1);
+    while first < end {
+        let middle = first + (end - first) / 2;
+        let at: Millis = tx.query_one(MADE_AT, params![&id, middle], |row| row.get(0))?;
+        if at < since {
+            first = middle + 1;
+        } else {
+            end = middle;
+        }
+    }
+    let counts = |entry: &&Entry| match entry.kind {
+        Kind::Debit | Kind::Capture => entry.seq >= first,
+        Kind::Refund => entry.refund_of.is_some_and(|original| original >= first),
+        _ => false,
+    };
+    let stored: i64 = tx.query_one(SPENT_SINCE, params![&id, first], |row| row.get(0))?;
+    let unwritten: i64 = fresh.iter().filter(counts).map(|entry| -entry.amount).sum();
+    let read = |row: &Row<'_>| Ok((row.get::<i64>(0)?, row.get::<i64>(1)?));
+    let mut held = 0;
+    for (no, amount) in tx.query(HELD_SINCE, params![&id, since], read)? {
+        // What is in memory is newer than its row.
+        held += if account.holds.contains_key(&no) { 0 } else { amount };
+    }
+    for hold in account.holds.values() {
+        let counts = hold.status == HoldStatus::Held && hold.created_at >= since;
+        held += if counts { hold.amount } else { 0 };
+    }
+    Ok(stored + unwritten + held)
 }
 
 // ---- writing

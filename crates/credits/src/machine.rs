@@ -4,7 +4,7 @@
 //! itself. An account may be here in part; then a rule says what it [lacks](Lack), and is asked again with more.
 
 use crate::account::{Account, Hold, HoldStatus, Lot, LowBalance, NEVER};
-use crate::command::{Above, Action, Charge, Command, NewGrant, Refusal, Shortfall};
+use crate::command::{Above, Action, Charge, Command, NewGrant, Period, Refusal, Shortfall};
 use crate::entry::{Entry, Kind, MAX_AMOUNT, Part, Source};
 use crate::settings::Settings;
 use kernel::Millis;
@@ -19,6 +19,8 @@ pub enum Lack {
     Hold(i64),
     /// An entry, with what was given back of it.
     Entry(i64),
+    /// A limit that is new: what was spent since its window began.
+    Limit(Period, Millis),
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -113,6 +115,7 @@ fn act(
             account.changed.account = true;
             Ok(Outcome::default())
         }
+        Action::SetLimit { period, max } => set_limit(settings, account, *period, *max, now),
     }
 }
 
@@ -217,13 +220,14 @@ pub fn settle(account: &mut Account, now: Millis) -> Result<(), Stop> {
     lacks_lots(account, touched.flat_map(|hold| &hold.parts))?;
     for (at, rank, no) in due {
         if rank == 0 {
-            let parts = account.holds.get(&no).map(|hold| hold.parts.clone()).unwrap_or_default();
+            let Some(hold) = account.holds.get(&no) else { continue };
+            let (parts, created_at) = (hold.parts.clone(), hold.created_at);
             account.change_hold(no, |hold| {
                 hold.status = HoldStatus::Expired;
                 hold.ended_at = Some(at);
             });
-            let held = parts.iter().map(|part| part.amount).sum();
-            give_limits_back(account, held, at);
+            // It was counted in the window in which it was made.
+            give_limits_back(account, total(&parts), created_at);
             free(account, &parts, at);
         } else {
             end_lot(account, no, at);
@@ -360,6 +364,33 @@ fn may_spend(settings: &Settings, account: &mut Account, amount: i64, now: Milli
         used: tightest.used,
         resets_at: settings.window(tightest.period, now).1,
     }))
+}
+
+fn set_limit(
+    settings: &Settings,
+    account: &mut Account,
+    period: Period,
+    max: Option<i64>,
+    now: Millis,
+) -> Done {
+    roll_limits(settings, account, now);
+    match max {
+        Some(max) => {
+            let Some(limit) = account.limits.iter_mut().find(|limit| limit.period == period) else {
+                return Err(Stop::Lacks(Lack::Limit(period, settings.window(period, now).0)));
+            };
+            limit.max = max;
+            account.changed.dropped_limits.retain(|dropped| *dropped != period);
+            account.changed.limits = true;
+        }
+        None => {
+            account.limits.retain(|limit| limit.period != period);
+            account.changed.dropped_limits.push(period);
+        }
+    }
+    account.has_limits = !account.limits.is_empty();
+    account.changed.account = true;
+    Ok(Outcome::default())
 }
 
 fn roll_limits(settings: &Settings, account: &mut Account, now: Millis) {

@@ -1,0 +1,176 @@
+//! Errors of the server doors: `{"error_code","message","detail"}` and the members that an error documents.
+
+use crate::edge::{self, Dialect, RequestId};
+use axum::body::Body;
+use credits::Refusal;
+use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderValue, Response, StatusCode};
+use identity::service_keys::Scope;
+use kernel::{Millis, time};
+use serde_json::{Map, Value, json};
+
+/// How long a caller should stay away when the database cannot answer.
+const UNAVAILABLE_SECONDS: i64 = 1;
+
+/// Why a request at a server door ends without what it asked for.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error("the service key is missing or not valid")]
+    InvalidServiceKey,
+    #[error("the service key lacks the scope {}", .0.name())]
+    LacksScope(Scope),
+    #[error("there is no such {what}")]
+    NotFound { what: &'static str, field: Option<String> },
+    #[error("the path has no such method")]
+    MethodNotAllowed,
+    #[error("the body must be application/json")]
+    UnsupportedMediaType,
+    /// The body could not be read.
+    #[error("{}", .0.message())]
+    Edge(edge::Refusal),
+    #[error("{field}: {message}")]
+    Invalid { field: String, message: String },
+    #[error("not enough credits")]
+    Insufficient { unit: String, balance: i64, available: i64, required: i64, buy_url: Option<String> },
+    #[error("{message}")]
+    Conflict { message: String, refundable: Option<i64> },
+    #[error("the idempotency key was used for another request: {field} differs")]
+    KeyMismatch { field: String },
+    #[error("a limit is reached")]
+    LimitReached { limit: Value, resets_at: Millis, seconds: i64 },
+    #[error("{0}")]
+    Store(#[from] store::Error),
+}
+
+impl Failure {
+    pub fn invalid(field: impl Into<String>, message: impl Into<String>) -> Failure {
+        Failure::Invalid { field: field.into(), message: message.into() }
+    }
+
+    pub fn missing(field: impl Into<String>) -> Failure {
+        Failure::invalid(field, "it is required")
+    }
+
+    /// What the ledger said. Fields are named from `path` on: empty, or `debits[3].`.
+    pub fn refused(refusal: Refusal, path: &str, settings: &credits::Settings, now: Millis) -> Failure {
+        match refusal {
+            Refusal::UnknownOwner { field } => {
+                Failure::NotFound { what: "owner", field: Some(format!("{path}{field}")) }
+            }
+            Refusal::NotFound { what } => Failure::NotFound { what, field: None },
+            Refusal::Insufficient { unit, balance, available, required } => Failure::Insufficient {
+                unit,
+                balance,
+                available,
+                required,
+                buy_url: settings.buy_url.clone(),
+            },
+            Refusal::Conflict { message, refundable } => Failure::Conflict { message, refundable },
+            Refusal::KeyMismatch { field } => Failure::KeyMismatch { field: format!("{path}{field}") },
+            Refusal::LimitReached { scope, owner_id, period, max, used, resets_at } => {
+                Failure::LimitReached {
+                    limit: json!({ "scope": scope, "id": owner_id, "window": period.name(), "max": max, "used": used }),
+                    resets_at,
+                    seconds: (resets_at.0 - now.0 + time::SECOND - 1) / time::SECOND,
+                }
+            }
+            Refusal::Invalid { field, message } => {
+                Failure::Invalid { field: format!("{path}{field}"), message }
+            }
+        }
+    }
+
+    /// Status and code.
+    pub fn parts(&self) -> (StatusCode, &'static str) {
+        match self {
+            Failure::InvalidServiceKey => (StatusCode::UNAUTHORIZED, "invalid_service_key"),
+            Failure::LacksScope(_) => (StatusCode::FORBIDDEN, "forbidden"),
+            Failure::NotFound { .. } => (StatusCode::NOT_FOUND, "not_found"),
+            Failure::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
+            Failure::UnsupportedMediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
+            Failure::Edge(refusal) => (refusal.status(), refusal.code(Dialect::Tollgate)),
+            Failure::Invalid { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_request"),
+            Failure::Insufficient { .. } => (StatusCode::PAYMENT_REQUIRED, "insufficient_credits"),
+            Failure::Conflict { .. } => (StatusCode::CONFLICT, "conflict"),
+            Failure::KeyMismatch { .. } => (StatusCode::CONFLICT, "idempotency_mismatch"),
+            Failure::LimitReached { .. } => (StatusCode::TOO_MANY_REQUESTS, "limit_reached"),
+            Failure::Store(error) if error.is_unavailable() => {
+                (StatusCode::SERVICE_UNAVAILABLE, "unavailable")
+            }
+            Failure::Store(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
+        }
+    }
+
+    /// The body of the answer, or the `error` of an item in a batch.
+    pub fn body(&self, request_id: &RequestId) -> Value {
+        let (status, code) = self.parts();
+        let message = match self {
+            Failure::Store(error) if error.is_unavailable() => {
+                "the database does not answer, try again soon".into()
+            }
+            // What went wrong is for the log; the id leads there.
+            Failure::Store(_) => "something went wrong on our side".into(),
+            other => other.to_string(),
+        };
+        let detail = (status == StatusCode::INTERNAL_SERVER_ERROR).then(|| request_id.as_str());
+        let mut body = Map::new();
+        body.insert("error_code".into(), code.into());
+        body.insert("message".into(), message.into());
+        body.insert("detail".into(), detail.into());
+        let mut member = |name: &str, value: Value| body.insert(name.into(), value);
+        match self {
+            Failure::Invalid { field, .. }
+            | Failure::KeyMismatch { field }
+            | Failure::NotFound { field: Some(field), .. } => {
+                member("field", field.as_str().into());
+            }
+            Failure::Insufficient { unit, balance, available, required, buy_url } => {
+                member("balance", (*balance).into());
+                member("available", (*available).into());
+                member("required", (*required).into());
+                member("unit", unit.as_str().into());
+                member("buy_url", buy_url.as_deref().into());
+            }
+            Failure::Conflict { refundable: Some(refundable), .. } => {
+                member("refundable", (*refundable).into());
+            }
+            Failure::LimitReached { limit, resets_at, .. } => {
+                member("limit", limit.clone());
+                member("resets_at", resets_at.iso().into());
+            }
+            _ => {}
+        }
+        Value::Object(body)
+    }
+
+    /// The whole answer. Faults of ours are logged here, and only here.
+    pub fn response(self, request_id: &RequestId) -> Response<Body> {
+        if let Failure::Store(error) = &self {
+            let request_id = request_id.as_str();
+            match error.is_unavailable() {
+                true => tracing::warn!(%error, request_id, "the database does not answer"),
+                false => tracing::error!(%error, request_id, "a request failed"),
+            }
+        }
+        if let Failure::Edge(refusal) = self {
+            return refusal.response(Dialect::Tollgate);
+        }
+        let mut response = Response::new(Body::from(self.body(request_id).to_string()));
+        *response.status_mut() = self.parts().0;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        match &self {
+            Failure::InvalidServiceKey => {
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            Failure::LimitReached { seconds, .. } => {
+                headers.insert(RETRY_AFTER, HeaderValue::from((*seconds).max(1)));
+            }
+            Failure::Store(error) if error.is_unavailable() => {
+                headers.insert(RETRY_AFTER, HeaderValue::from(UNAVAILABLE_SECONDS));
+            }
+            _ => {}
+        }
+        response
+    }
+}
