@@ -17,6 +17,7 @@
 #![allow(dead_code)]
 
 pub mod browser;
+pub mod credits;
 pub mod database;
 pub mod http;
 pub mod mail;
