@@ -19,6 +19,11 @@ impl Latencies {
         self.sorted = false;
     }
 
+    pub fn append(&mut self, mut other: Latencies) {
+        self.nanoseconds.append(&mut other.nanoseconds);
+        self.sorted = false;
+    }
+
     pub fn count(&self) -> usize {
         self.nanoseconds.len()
     }

@@ -3,6 +3,7 @@
 //! - [`load`]: the load generator, the same for every side; [`answer`] reads what comes back, [`latency`] counts it.
 //! - [`people`]: the users, sessions and requests; [`seed`] and [`cache`]: a million of them in every side's format.
 //! - [`server`]: what a side is; [`tollgate`] (with [`postgres`]), [`better_auth`] and [`bare_handler`] are they.
+//! - [`credits`]: debits beside what a database does without a ledger.
 //! - [`sessions`]: what is measured and in which order; [`report`]: figures and ratios; [`machine`]: their conditions.
 
 // A measuring tool reads the clock and the environment itself; the ban is for the product.
@@ -12,6 +13,7 @@ pub mod answer;
 pub mod bare_handler;
 pub mod better_auth;
 pub mod cache;
+pub mod credits;
 pub mod latency;
 pub mod load;
 pub mod machine;
@@ -20,6 +22,7 @@ pub mod people;
 pub mod postgres;
 pub mod process;
 pub mod report;
+pub mod rounds;
 pub mod seed;
 pub mod server;
 pub mod sessions;

@@ -41,7 +41,7 @@ impl Person {
         // Over the last three weeks.
         let created_at = now.minus(i64::from(number % 1_814_400) * kernel::time::SECOND);
         Person {
-            user_id: letters("user", number),
+            user_id: user_id(number),
             session_id: letters("session", number),
             account_id: letters("account", number),
             token: token(number),
@@ -52,6 +52,10 @@ impl Person {
             expires_at: created_at.plus(SESSION_LIFE_DAYS * kernel::time::DAY),
         }
     }
+}
+
+pub fn user_id(number: u32) -> String {
+    letters("user", number)
 }
 
 pub fn token(number: u32) -> String {
@@ -71,14 +75,18 @@ fn letters(what: &str, number: u32) -> String {
 }
 
 /// Random numbers that cost nothing beside a request (splitmix64).
-struct Dice(u64);
+pub struct Dice(pub u64);
 
 impl Dice {
-    fn below(&mut self, end: u32) -> u32 {
+    pub fn roll(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((u64::from((mixed ^ (mixed >> 31)) as u32) * u64::from(end)) >> 32) as u32
+        mixed ^ (mixed >> 31)
+    }
+
+    pub fn below(&mut self, end: u32) -> u32 {
+        ((u64::from(self.roll() as u32) * u64::from(end)) >> 32) as u32
     }
 }
 

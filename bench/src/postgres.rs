@@ -161,7 +161,7 @@ impl Postgres {
     }
 
     /// Runs statements one by one; gives the last one's rows as lines.
-    fn sql(&self, database: &str, statements: &[&str]) -> Result<String, String> {
+    pub fn sql(&self, database: &str, statements: &[&str]) -> Result<String, String> {
         run(self.psql(database, statements).stdin(Stdio::null()))
     }
 

@@ -4,6 +4,98 @@ use crate::latency::median;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 
+/// Everything that a run has found.
+pub struct Outcome {
+    pub conditions: Value,
+    pub groups: Vec<Group>,
+    pub bars: Vec<Bar>,
+}
+
+impl Outcome {
+    pub fn to_json(&self) -> Value {
+        let groups: Vec<Value> = self.groups.iter().map(Group::to_json).collect();
+        let mut all = json!({"conditions": self.conditions, "measures": groups});
+        if !self.bars.is_empty() {
+            all["bars"] = self.bars.iter().map(Bar::to_json).collect();
+        }
+        all
+    }
+
+    pub fn to_tables(&self) -> String {
+        let mut text = String::new();
+        // Writing to a text cannot fail.
+        for group in &self.groups {
+            let _ = writeln!(text, "\n{}", group.to_table());
+        }
+        if !self.bars.is_empty() {
+            let _ = writeln!(text, "Bars");
+            for bar in &self.bars {
+                let _ = writeln!(text, "  {}", bar.to_line());
+            }
+            text.push('\n');
+        }
+        let _ = writeln!(text, "Conditions");
+        for (name, value) in self.conditions.as_object().into_iter().flatten() {
+            match value {
+                Value::Object(values) => {
+                    let _ = writeln!(text, "  {name}:");
+                    for (name, value) in values {
+                        let _ = writeln!(text, "    {name}: {}", plain(value));
+                    }
+                }
+                value => {
+                    let _ = writeln!(text, "  {name}: {}", plain(value));
+                }
+            }
+        }
+        text
+    }
+
+    /// Figures go to standard output, whatever else is said to standard error.
+    pub fn print(&self, as_json: bool, quick: bool) {
+        if as_json {
+            println!("{:#}", self.to_json());
+            return;
+        }
+        print!("{}", self.to_tables());
+        if quick {
+            println!("\nA quick run shows that everything works; take no figure from it.");
+        }
+    }
+}
+
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// A ratio beside what it has to be.
+#[derive(Debug)]
+pub struct Bar {
+    pub what: String,
+    pub found: f64,
+    pub wanted: f64,
+    pub better: Better,
+}
+
+impl Bar {
+    pub fn is_met(&self) -> bool {
+        match self.better {
+            Better::More => self.found >= self.wanted,
+            Better::Less => self.found <= self.wanted,
+        }
+    }
+
+    fn to_json(&self) -> Value {
+        json!({"what": self.what, "found": self.found, "wanted": self.wanted, "met": self.is_met()})
+    }
+
+    fn to_line(&self) -> String {
+        let met = if self.is_met() { "met   " } else { "MISSED" };
+        let sign = if self.better == Better::More { "≥" } else { "≤" };
+        format!("{met}  {} {sign} {}: {}", self.what, self.wanted, significant(self.found))
+    }
+}
+
 /// One measure of every side.
 #[derive(Debug)]
 pub struct Group {
@@ -20,6 +112,16 @@ pub struct Column {
     pub title: &'static str,
     pub decimals: usize,
     pub better: Better,
+}
+
+impl Column {
+    pub fn more(key: &'static str, title: &'static str, decimals: usize) -> Column {
+        Column { key, title, decimals, better: Better::More }
+    }
+
+    pub fn less(key: &'static str, title: &'static str, decimals: usize) -> Column {
+        Column { key, title, decimals, better: Better::Less }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +161,12 @@ fn ratio(row: &Row, other: &Row, column: usize) -> f64 {
 }
 
 impl Group {
+    /// The ratio of two sides in the first column; `None` unless both took part.
+    pub fn ratio(&self, side: &str, other: &str) -> Option<f64> {
+        let row = |key: &str| self.rows.iter().find(|row| row.side == key);
+        Some(ratio(row(side)?, row(other)?, 0))
+    }
+
     pub fn to_json(&self) -> Value {
         let figures = |row: &Row| {
             let of = |(column, rounds): (&Column, &Vec<f64>)| {
@@ -197,6 +305,16 @@ mod tests {
         assert_eq!(lines[1], "            requests/s  p95 ms   ÷ a   ÷ b");
         assert_eq!(lines[2], "  a ours         3 000       1     –  3.00");
         assert_eq!(lines[3], "  b theirs       1 000       4  0.33     –");
+    }
+
+    #[test]
+    fn a_bar_is_met_from_its_own_side() {
+        let bar = |found, better| Bar { what: "x".into(), found, wanted: 2.0, better };
+        assert!(bar(2.0, Better::More).is_met() && !bar(1.9, Better::More).is_met());
+        assert!(bar(2.0, Better::Less).is_met() && !bar(2.1, Better::Less).is_met());
+        assert!(!bar(f64::NAN, Better::Less).is_met(), "what was not measured is not met");
+        assert_eq!(group().ratio("x", "y"), Some(3.0));
+        assert_eq!(group().ratio("x", "z"), None);
     }
 
     #[test]

@@ -7,13 +7,14 @@ use crate::load::{Span, Tally, closed_loop, open_loop};
 use crate::machine::Conditions;
 use crate::options::{Measure, Options, SideName};
 use crate::people::{Cookies, SessionChecks, SignIns};
-use crate::report::{Better, Column, Group, Row};
+use crate::report::{Column, Group, Outcome, Row};
+use crate::rounds::{end_after, milliseconds, say, turns};
 use crate::server::{Contents, Server, Side};
 use crate::tollgate::{OnPostgres, OnSqlite};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Of session checks at full speed.
 const CONNECTIONS: [usize; 2] = [16, 64];
@@ -22,11 +23,6 @@ const STORM_CONNECTIONS: usize = 200;
 const CHECKS_PER_SECOND: u32 = 500;
 const MOST_STARTS: u32 = 5;
 const MOST_STORMS: u32 = 3;
-
-pub struct Outcome {
-    pub conditions: Value,
-    pub groups: Vec<Group>,
-}
 
 pub fn run(options: &Options) -> Result<Outcome, String> {
     let conditions = Conditions::look();
@@ -66,7 +62,7 @@ pub fn run(options: &Options) -> Result<Outcome, String> {
         "seconds_per_round": options.round().as_secs(),
         "versions": versions,
     }));
-    Ok(Outcome { conditions, groups })
+    Ok(Outcome { conditions, groups, bars: Vec::new() })
 }
 
 fn sides(options: &Options, cache: &Rc<Cache>) -> Result<Vec<Box<dyn Side>>, String> {
@@ -104,7 +100,7 @@ fn start(side: &mut Box<dyn Side>, contents: Contents, cache: &Cache) -> Result<
 }
 
 fn start_times(options: &Options, sides: &mut [Box<dyn Side>], cache: &Cache) -> Result<Group, String> {
-    let columns = vec![less("seeded_ms", "full ms", 1), less("empty_ms", "empty ms", 1)];
+    let columns = vec![Column::less("seeded_ms", "full ms", 1), Column::less("empty_ms", "empty ms", 1)];
     let mut rows: Vec<Row> =
         sides.iter().map(|side| Row::new(side.key(), side.title(), columns.len())).collect();
     for round in 0..options.rounds().min(MOST_STARTS) {
@@ -173,11 +169,11 @@ impl<'a> Field<'a> {
 
     fn session_checks(&mut self, connections: usize) -> Result<Group, String> {
         let columns = vec![
-            more("per_second", "requests/s", 0),
-            less("p50_ms", "p50 ms", 3),
-            less("p95_ms", "p95 ms", 3),
-            less("p99_ms", "p99 ms", 3),
-            less("cpu_us", "CPU µs each", 1),
+            Column::more("per_second", "requests/s", 0),
+            Column::less("p50_ms", "p50 ms", 3),
+            Column::less("p95_ms", "p95 ms", 3),
+            Column::less("p99_ms", "p99 ms", 3),
+            Column::less("cpu_us", "CPU µs each", 1),
         ];
         let what = format!("get-session, {connections} connections");
         let (rounds, measured) = (self.options.rounds(), self.options.round());
@@ -192,11 +188,11 @@ impl<'a> Field<'a> {
 
     fn sign_ins(&mut self) -> Result<Group, String> {
         let columns = vec![
-            more("per_second", "sign-ins/s", 1),
-            less("p50_ms", "p50 ms", 0),
-            less("p95_ms", "p95 ms", 0),
-            less("p99_ms", "p99 ms", 0),
-            less("cpu_ms", "CPU ms each", 1),
+            Column::more("per_second", "sign-ins/s", 1),
+            Column::less("p50_ms", "p50 ms", 0),
+            Column::less("p95_ms", "p95 ms", 0),
+            Column::less("p99_ms", "p99 ms", 0),
+            Column::less("cpu_ms", "CPU ms each", 1),
         ];
         let what =
             format!("sign-in, {SIGN_IN_CONNECTIONS} connections (each side with its own default hash)");
@@ -227,8 +223,8 @@ impl<'a> Field<'a> {
     fn checks_in_a_storm(&mut self) -> Result<Group, String> {
         let mut columns = steady_columns();
         columns.extend([
-            more("sign_ins_per_second", "sign-ins/s", 1),
-            less("refused_per_second", "refused/s", 1),
+            Column::more("sign_ins_per_second", "sign-ins/s", 1),
+            Column::less("refused_per_second", "refused/s", 1),
         ]);
         let what = format!(
             "get-session at {CHECKS_PER_SECOND}/s (open loop) during {STORM_CONNECTIONS} parallel sign-ins"
@@ -253,9 +249,9 @@ impl<'a> Field<'a> {
 
     fn memory(&self) -> Group {
         let columns = vec![
-            less("at_rest_mib", "at rest MiB", 1),
-            less("after_load_mib", "after load MiB", 1),
-            less("database_mib", "database server MiB", 1),
+            Column::less("at_rest_mib", "at rest MiB", 1),
+            Column::less("after_load_mib", "after load MiB", 1),
+            Column::less("database_mib", "database server MiB", 1),
         ];
         let row = |player: &Player| {
             let mut row = Row::new(player.key, player.title, columns.len());
@@ -345,37 +341,15 @@ impl<'a> Field<'a> {
 
 fn steady_columns() -> Vec<Column> {
     vec![
-        less("p95_ms", "p95 ms", 2),
-        less("p50_ms", "p50 ms", 2),
-        less("p99_ms", "p99 ms", 2),
-        less("max_ms", "max ms", 1),
+        Column::less("p95_ms", "p95 ms", 2),
+        Column::less("p50_ms", "p50 ms", 2),
+        Column::less("p99_ms", "p99 ms", 2),
+        Column::less("max_ms", "max ms", 1),
     ]
 }
 
 fn percentiles(tally: &mut Tally) -> [f64; 3] {
     [50.0, 95.0, 99.0].map(|percent| tally.latencies.percentile(percent))
-}
-
-fn more(key: &'static str, title: &'static str, decimals: usize) -> Column {
-    Column { key, title, decimals, better: Better::More }
-}
-
-fn less(key: &'static str, title: &'static str, decimals: usize) -> Column {
-    Column { key, title, decimals, better: Better::Less }
-}
-
-/// The order of a round: each begins with the next one.
-fn turns(round: u32, count: usize) -> impl Iterator<Item = usize> {
-    (0..count).map(move |turn| (turn + round as usize) % count)
-}
-
-fn milliseconds(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1_000.0
-}
-
-/// Progress goes to standard error; standard output is for the figures.
-fn say(what: &str) {
-    eprintln!("{what}");
 }
 
 /// What the measures should take, three times over.
@@ -384,29 +358,4 @@ fn time_limit(options: &Options, sides: usize) -> Duration {
     let storm = options.storm() + Duration::from_secs(2);
     let planned = round * options.rounds() * 3 + storm * MOST_STORMS * 2 + Duration::from_secs(20);
     planned * sides as u32 * 3
-}
-
-/// Nothing runs for ever: when the time is over this program ends, and its processes are stopped with it.
-fn end_after(limit: Duration) {
-    let began = Instant::now();
-    std::thread::spawn(move || {
-        while began.elapsed() < limit {
-            std::thread::sleep(Duration::from_secs(1));
-        }
-        eprintln!("not finished after {} s: giving up", limit.as_secs());
-        std::process::exit(1);
-    });
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_round_begins_with_another_side() {
-        assert_eq!(turns(0, 3).collect::<Vec<_>>(), [0, 1, 2]);
-        assert_eq!(turns(1, 3).collect::<Vec<_>>(), [1, 2, 0]);
-        assert_eq!(turns(5, 3).collect::<Vec<_>>(), [2, 0, 1]);
-        assert_eq!(turns(0, 0).count(), 0);
-    }
 }

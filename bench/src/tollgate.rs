@@ -125,11 +125,11 @@ impl Drop for OnPostgres {
     }
 }
 
-fn sqlite_url(file: &Path) -> String {
+pub(crate) fn sqlite_url(file: &Path) -> String {
     format!("sqlite://{}", file.display())
 }
 
-fn program_version(program: &Path) -> String {
+pub(crate) fn program_version(program: &Path) -> String {
     let output = Command::new(program).arg("--version").output();
     output.map_or_else(
         |error| error.to_string(),
@@ -138,7 +138,7 @@ fn program_version(program: &Path) -> String {
 }
 
 /// Makes the schema and the data key, as the first start of a server does.
-fn new_database(url: &str) -> Result<Vault, String> {
+pub(crate) fn new_database(url: &str) -> Result<Vault, String> {
     let store = store::Store::open(&store::Options { url: url.to_owned(), pool_size: 1 })
         .map_err(|error| format!("{url}: {error}"))?;
     store.migrate().map_err(|error| format!("{url}: {error}"))?;

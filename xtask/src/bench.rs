@@ -6,11 +6,12 @@ use std::process::Stdio;
 use crate::{Outcome, shell};
 
 pub const USAGE: &str =
-    "bench sessions [OPTION …]         Tollgate beside its peers under load, as ratios (--help: options)";
+    "bench sessions|credits [OPTION …] Tollgate beside its peers under load, as ratios (--help: options)";
 
 pub fn run(arguments: &[String]) -> Outcome {
     match arguments.split_first() {
         Some((what, options)) if what == "sessions" => sessions(options),
+        Some((what, options)) if what == "credits" => credits(options),
         _ => Err(format!("Usage: cargo xtask {USAGE}")),
     }
 }
@@ -18,7 +19,7 @@ pub fn run(arguments: &[String]) -> Outcome {
 fn sessions(options: &[String]) -> Outcome {
     let release = target_folder()?.join("release");
     let only_help = options.iter().any(|option| option == "--help" || option == "-h");
-    let only = only_sides(options);
+    let only = value_of("--only", options);
     let wants = |side: &str| !only_help && only.as_ref().is_none_or(|sides| sides.contains(side));
     build("bench")?;
     if wants("tollgate") {
@@ -33,15 +34,28 @@ fn sessions(options: &[String]) -> Outcome {
     shell::run(&mut bench)
 }
 
-/// What stands behind `--only`, if it is there.
-fn only_sides(options: &[String]) -> Option<String> {
+fn credits(options: &[String]) -> Outcome {
+    let release = target_folder()?.join("release");
+    let only_help = options.iter().any(|option| option == "--help" || option == "-h");
+    let measures = value_of("--measure", options);
+    build("bench")?;
+    if !only_help && measures.is_none_or(|measures| measures.contains("over-http")) {
+        build("tollgate")?;
+    }
+    let mut bench = shell::command(release.join("bench-credits"));
+    bench.arg("--tollgate").arg(release.join("tollgate")).args(options).stdin(Stdio::null());
+    shell::run(&mut bench)
+}
+
+/// What stands behind an option, if it is there.
+fn value_of(name: &str, options: &[String]) -> Option<String> {
     let mut rest = options.iter();
     while let Some(option) = rest.next() {
-        if option == "--only" {
+        if option == name {
             return Some(rest.next().cloned().unwrap_or_default());
         }
-        if let Some(sides) = option.strip_prefix("--only=") {
-            return Some(sides.to_owned());
+        if let Some(value) = option.strip_prefix(name).and_then(|rest| rest.strip_prefix('=')) {
+            return Some(value.to_owned());
         }
     }
     None
@@ -85,13 +99,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_is_understood_in_both_spellings() {
+    fn an_option_is_understood_in_both_spellings() {
         let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
-        assert_eq!(
-            only_sides(&words("--quick --only better-auth,bare-handler")).unwrap(),
-            "better-auth,bare-handler"
-        );
-        assert_eq!(only_sides(&words("--only=bare-handler --json")).unwrap(), "bare-handler");
-        assert_eq!(only_sides(&words("--quick")), None);
+        let only = |text: &str| value_of("--only", &words(text));
+        assert_eq!(only("--quick --only better-auth,bare-handler").unwrap(), "better-auth,bare-handler");
+        assert_eq!(only("--only=bare-handler --json").unwrap(), "bare-handler");
+        assert_eq!(only("--quick"), None);
+        assert_eq!(only("--only-some=x"), None);
     }
 }
