@@ -8,6 +8,7 @@ mod accounts;
 mod body;
 mod callback;
 mod cookies;
+mod credits;
 mod current;
 mod delete_user;
 mod email_change;
@@ -89,6 +90,9 @@ endpoints![
     multi_session::ListDeviceSessions,
     multi_session::SetActive,
     multi_session::Revoke,
+    credits::CreditsBalance,
+    credits::CreditsEntries,
+    credits::CreditsUsage,
     misc::Alive,
     misc::ErrorPage,
 ];

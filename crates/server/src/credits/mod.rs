@@ -6,7 +6,7 @@
 mod batch;
 mod change;
 mod endpoints;
-mod reads;
+pub(crate) mod reads;
 mod request;
 
 use crate::app::App;

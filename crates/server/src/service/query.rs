@@ -7,7 +7,11 @@ use credits::Owner;
 use kernel::Millis;
 use std::ops::RangeInclusive;
 
+/// A cursor names a place in each of an owner's accounts.
+const CURSOR_CHARS: usize = 2_048;
+
 /// The parameters of a query, taken one by one; what is left at the end was not asked for.
+#[derive(Default)]
 pub(crate) struct Query {
     rest: Vec<(String, String)>,
 }
@@ -20,12 +24,16 @@ impl Query {
 
     /// Each value of a parameter that may be repeated.
     pub fn all(&mut self, name: &str) -> Result<Vec<String>, Failure> {
+        self.bounded(name, ID_CHARS)
+    }
+
+    fn bounded(&mut self, name: &str, max: usize) -> Result<Vec<String>, Failure> {
         let (taken, rest) = std::mem::take(&mut self.rest).into_iter().partition(|(known, _)| known == name);
         self.rest = rest;
         let taken: Vec<(String, String)> = taken;
         let values: Vec<String> = taken.into_iter().map(|(_, value)| value).collect();
         for value in &values {
-            check_text(value, ID_CHARS).map_err(|message| Failure::invalid(name, message))?;
+            check_text(value, max).map_err(|message| Failure::invalid(name, message))?;
             if value.is_empty() {
                 return Err(Failure::invalid(name, "it is empty"));
             }
@@ -34,11 +42,14 @@ impl Query {
     }
 
     pub fn text(&mut self, name: &str) -> Result<Option<String>, Failure> {
-        let mut values = self.all(name)?;
-        if values.len() > 1 {
-            return Err(Failure::invalid(name, "it stands twice"));
-        }
-        Ok(values.pop())
+        let values = self.all(name)?;
+        only(name, values)
+    }
+
+    /// Where a list goes on.
+    pub fn cursor(&mut self) -> Result<Option<String>, Failure> {
+        let values = self.bounded("cursor", CURSOR_CHARS)?;
+        only("cursor", values)
     }
 
     pub fn integer(&mut self, name: &str, range: RangeInclusive<i64>) -> Result<Option<i64>, Failure> {
@@ -78,5 +89,12 @@ impl Query {
                 Err(Failure::invalid(name, "there is no such parameter"))
             }
         }
+    }
+}
+
+fn only(name: &str, mut values: Vec<String>) -> Result<Option<String>, Failure> {
+    match values.len() {
+        0 | 1 => Ok(values.pop()),
+        _ => Err(Failure::invalid(name, "it stands twice")),
     }
 }
