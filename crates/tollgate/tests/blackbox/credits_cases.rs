@@ -749,7 +749,7 @@ fn items_of_a_batch_are_judged_as_single_calls_are(engine: Engine) {
     assert_eq!(statuses, [201, 201, 409, 422, 402, 201, 404], "{results}");
     assert_eq!((&results[1]["replayed"], &results[1]["entry"]), (&json!(true), &results[0]["entry"]));
     assert_eq!(results[2]["error"]["error_code"], "idempotency_mismatch");
-    assert_eq!(results[2]["error"]["field"], "amount");
+    assert_eq!(results[2]["error"]["field"], "debits[2].amount");
     assert_eq!(results[3]["error"]["field"], "debits[3].amount");
     assert_eq!(
         (&results[5]["entry"]["feature"], &results[5]["entry"]["amount"]),
