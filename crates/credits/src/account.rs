@@ -263,13 +263,14 @@ impl Account {
     }
 }
 
-pub(crate) fn balance_object(unit: &str, balance: i64, held: i64, owed: i64) -> Object {
+/// `debt` is what entries took without a lot. As long as lots are worth more, held ones among them, nothing is owed.
+pub(crate) fn balance_object(unit: &str, balance: i64, held: i64, debt: i64) -> Object {
     let mut object = Object::new();
     object.text("unit", unit);
     object.number("balance", balance);
     object.number("held", held);
     object.number("available", balance - held);
-    object.number("owed", owed);
+    object.number("owed", debt.min((-balance).max(0)));
     object
 }
 

@@ -16,6 +16,8 @@ use tokio::sync::{mpsc, oneshot};
 const QUEUE: usize = 4_096;
 /// One transaction takes at most so many requests.
 const BATCH: usize = 256;
+/// How often a batch is tried again after a key that another lane was writing, too.
+const ATTEMPTS: usize = 3;
 /// PostgreSQL commits several batches at a time; SQLite has one writer.
 const POSTGRES_LANES: usize = 4;
 /// Accounts that a lane keeps in memory, each with at most so many lots.
@@ -175,20 +177,14 @@ impl Lane {
     }
 
     async fn write(&mut self, groups: Vec<Group>) -> Result<Vec<Results>, store::Error> {
-        let (shared, known, seal) = (self.shared.clone(), self.known.clone(), self.seal.clone());
-        let written = self
-            .shared
-            .store
-            .write(move |tx| {
-                let bench = Bench {
-                    settings: &shared.settings,
-                    vault: &shared.vault,
-                    owner_exists: &shared.owner_exists,
-                    now: shared.clock.now(),
-                };
-                ledger::run(tx, bench, &lock(&known), &seal, &groups)
-            })
-            .await;
+        let groups = Arc::new(groups);
+        let mut written = self.attempt(&groups).await;
+        for _ in 0..ATTEMPTS {
+            // Nothing was committed: another lane was first with an idempotency key of the same owner, in an account of
+            // another unit. The next attempt finds its row.
+            let Err(store::Error::Conflict(_)) = written else { break };
+            written = self.attempt(&groups).await;
+        }
         match written {
             Ok(Written { results, accounts, seal }) => {
                 self.keep(accounts);
@@ -203,6 +199,21 @@ impl Lane {
                 Err(error)
             }
         }
+    }
+
+    async fn attempt(&self, groups: &Arc<Vec<Group>>) -> Result<Written, store::Error> {
+        let (shared, known, seal) = (self.shared.clone(), self.known.clone(), self.seal.clone());
+        let groups = groups.clone();
+        let run = move |tx: &mut Tx<'_>| {
+            let bench = Bench {
+                settings: &shared.settings,
+                vault: &shared.vault,
+                owner_exists: &shared.owner_exists,
+                now: shared.clock.now(),
+            };
+            ledger::run(tx, bench, &lock(&known), &seal, &groups)
+        };
+        self.shared.store.write(run).await
     }
 
     fn keep(&mut self, accounts: HashMap<AccountId, Account>) {

@@ -345,21 +345,20 @@ impl Batch<'_> {
         let now = self.bench.now;
         load_due(tx, account, now)?;
         if let Some(other) = other.as_deref_mut() {
+            // It is settled here, so that whatever is lacking below is lacking in the first account.
             load_due(tx, other, now)?;
+            while let Err(Stop::Lacks(lack)) = machine::settle(other, now) {
+                if !load_lack(tx, other, &lack)? {
+                    return Ok(Err(Refusal::NotFound { what: lack_name(&lack) }));
+                }
+            }
         }
         loop {
             match machine::apply(self.bench.settings, account, other.as_deref_mut(), command, now) {
                 Ok(outcome) => return Ok(Ok(outcome)),
                 Err(Stop::Refused(refusal)) => return Ok(Err(refusal)),
-                Err(Stop::Lacks(lack)) => {
-                    let mut found = load_lack(tx, account, &lack)?;
-                    if !found && let Some(other) = other.as_deref_mut() {
-                        found = load_lack(tx, other, &lack)?;
-                    }
-                    if !found {
-                        return Ok(Err(Refusal::NotFound { what: lack_name(&lack) }));
-                    }
-                }
+                Err(Stop::Lacks(lack)) if load_lack(tx, account, &lack)? => {}
+                Err(Stop::Lacks(lack)) => return Ok(Err(Refusal::NotFound { what: lack_name(&lack) })),
             }
         }
     }

@@ -45,15 +45,21 @@ pub struct Outcome {
 
 type Done = Result<Outcome, Stop>;
 
-/// Applies a command. `other` is the receiving account of a transfer.
+/// Applies a command. `other` is the receiving account of a transfer; it has to be [settled](settle) before, since a
+/// [`Lack`] is always of `account`.
 pub fn apply(
     settings: &Settings,
     account: &mut Account,
-    other: Option<&mut Account>,
+    mut other: Option<&mut Account>,
     command: &Command,
     now: Millis,
 ) -> Done {
+    if let Some(other) = other.as_deref_mut() {
+        settle(other, now)?;
+    }
+    let before = account.available();
     settle(account, now)?;
+    note_low_balance(settings, account, before, now);
     let before = account.available();
     let outcome = act(settings, account, other, command, now)?;
     note_low_balance(settings, account, before, now);
@@ -352,7 +358,9 @@ fn take(account: &mut Account, parts: &[Part], amount: i64) {
 fn may_spend(settings: &Settings, account: &mut Account, amount: i64, now: Millis) -> Result<(), Stop> {
     roll_limits(settings, account, now);
     let over = account.limits.iter().filter(|limit| limit.used.saturating_add(amount) > limit.max);
-    let Some(tightest) = over.min_by_key(|limit| limit.max - limit.used) else { return Ok(()) };
+    // Of two that are as tight, the one that lasts longer: the other's end would not help.
+    let tightest = over.min_by_key(|limit| (limit.max - limit.used, limit.period == Period::Day));
+    let Some(tightest) = tightest else { return Ok(()) };
     Err(Stop::Refused(Refusal::LimitReached {
         scope: match account.owner {
             crate::Owner::Organization(_) => "organization",
@@ -575,6 +583,7 @@ fn capture(
     now: Millis,
 ) -> Done {
     let hold = live_hold(account, no)?;
+    roll_limits(settings, account, now);
     let wanted = amount.unwrap_or(hold.amount);
     let extra = (wanted - hold.amount).max(0);
     let extra = match above {
@@ -605,12 +614,13 @@ fn capture(
         }
     }
     take(account, &more, extra);
-    count_spent(account, extra);
-    give_limits_back(account, total(&rest), hold.created_at);
+    give_limits_back(account, hold.amount, hold.created_at);
+    count_spent(account, spent + extra);
     let mut parts = spend;
     for part in more {
-        match parts.iter_mut().find(|known| known.lot == part.lot) {
-            Some(known) => known.amount += part.amount,
+        // In the order in which they were taken: a refund gives back from the end.
+        match parts.last_mut().filter(|last| last.lot == part.lot) {
+            Some(last) => last.amount += part.amount,
             None => parts.push(part),
         }
     }
@@ -870,7 +880,6 @@ fn adjust(account: &mut Account, amount: i64, header: Header, now: Millis) -> Do
 
 /// Moves free credits to another owner, with their source, end and priority.
 fn transfer(from: &mut Account, to: &mut Account, amount: i64, header: Header, now: Millis) -> Done {
-    settle(to, now)?;
     if from.available() < amount {
         return Err(insufficient(from, amount));
     }
@@ -895,3 +904,6 @@ fn transfer(from: &mut Account, to: &mut Account, amount: i64, header: Header, n
     let entry = write(from, Kind::Transfer, "transfer", taken(&parts, amount), header, now);
     Ok(Outcome { entry: Some(entry), ..Outcome::default() })
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,5 @@
+//! Random commands against the model, and single cases that once went wrong.
+
+mod cases;
+mod model;
+mod random;

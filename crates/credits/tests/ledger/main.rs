@@ -1,0 +1,6 @@
+//! The ledger on a real store: what the rules say also holds when many ask at once, on both engines.
+
+mod idempotency;
+mod tampering;
+mod together;
+mod world;
