@@ -27,5 +27,5 @@ pub use command::{
 };
 pub use entry::{Entry, Kind, MAX_AMOUNT, Part, Source};
 pub use lane::{Ledger, OwnerExists, apply_in};
-pub use owner::{AccountId, Item, Owner, item_id, parse_item};
+pub use owner::{AccountId, Item, Owner, item_id, owners_after, parse_item};
 pub use settings::{NoPrice, Price, Settings, SignupGrant, TokenPrices, Tokens};

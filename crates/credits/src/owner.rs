@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
 use std::fmt;
+use store::{Error, Tx, params};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Owner {
@@ -49,6 +50,17 @@ impl fmt::Display for Owner {
         };
         write!(f, "{kind}:{}", self.id())
     }
+}
+
+const OWNERS: &str = "SELECT DISTINCT owner FROM credit_accounts WHERE owner > $1 ORDER BY owner LIMIT $2";
+
+/// Owners with an account, in an order of their own, after the one that is given.
+pub fn owners_after(tx: &mut Tx<'_>, last: Option<&Owner>, most: i64) -> Result<Vec<Owner>, Error> {
+    let last = last.map(Owner::to_string).unwrap_or_default();
+    tx.query(OWNERS, params![&last, most], |row| {
+        let text = row.text(0)?;
+        Owner::parse(text).ok_or_else(|| Error::Fault(format!("an account of {text}")))
+    })
 }
 
 /// An owner's account in a unit. Computed from both, so that nobody has to look it up; a grant's, hold's or entry's id

@@ -41,6 +41,9 @@ enum Command {
     /// Users, seen from the operator's side
     #[command(subcommand)]
     User(UserCommand),
+    /// The ledger, seen from the operator's side; the server may run meanwhile
+    #[command(subcommand)]
+    Credits(CreditsCommand),
     /// The secrets that sign sessions and seal the database's key
     #[command(subcommand)]
     Secrets(SecretsCommand),
@@ -125,6 +128,20 @@ enum UserCommand {
 }
 
 #[derive(Debug, Subcommand)]
+enum CreditsCommand {
+    /// Show what an owner has, and of which grants it is left
+    Balance(commands::credits::BalanceOptions),
+    /// Give an owner credits
+    Grant(commands::credits::GrantOptions),
+    /// Correct a balance; the entry names you and the reason
+    Adjust(commands::credits::AdjustOptions),
+    /// Check that every entry is as it was written and every balance what its entries add up to
+    Verify,
+    /// Write entries as CSV or as JSON lines, newest first
+    Export(commands::credits::export::ExportOptions),
+}
+
+#[derive(Debug, Subcommand)]
 enum SecretsCommand {
     /// Put a new secret first; the old ones go on verifying
     Rotate,
@@ -177,6 +194,17 @@ fn carry_out(arguments: Arguments, environment: &Environment, terminal: &Termina
             }
             UserCommand::Unban { user } => commands::user::unban(load(), &user, terminal),
             UserCommand::Delete { user, yes } => commands::user::delete(load(), &user, yes, terminal),
+        },
+        Command::Credits(command) => match command {
+            CreditsCommand::Balance(options) => commands::credits::balance(load(), &options, terminal),
+            CreditsCommand::Grant(options) => {
+                commands::credits::grant(load(), &options, environment, terminal)
+            }
+            CreditsCommand::Adjust(options) => {
+                commands::credits::adjust(load(), &options, environment, terminal)
+            }
+            CreditsCommand::Verify => commands::credits::verify(load(), terminal),
+            CreditsCommand::Export(options) => commands::credits::export::export(load(), &options, terminal),
         },
         Command::Secrets(SecretsCommand::Rotate) => commands::secrets::rotate(load(), terminal),
         Command::Backup(BackupCommand::Create { file }) => commands::backup::create(load(), &file, terminal),

@@ -2,6 +2,7 @@
 //! next.
 
 pub mod backup;
+pub mod credits;
 pub mod dev;
 pub mod doctor;
 pub mod init;

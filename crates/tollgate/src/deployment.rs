@@ -44,6 +44,10 @@ impl Deployment {
         self.runtime.block_on(opened).map_err(|error| vault_failure(&error))
     }
 
+    pub fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
+        self.runtime.block_on(work)
+    }
+
     pub fn write<T, F>(&self, run: F) -> Result<T, Failure>
     where
         F: FnMut(&mut Tx<'_>) -> Result<T, store::Error> + Send + 'static,

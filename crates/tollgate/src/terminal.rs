@@ -93,6 +93,8 @@ impl Terminal {
 /// How far long work is: a line that is rewritten on a terminal, a line every five seconds elsewhere.
 pub struct Progress {
     what: &'static str,
+    /// What is counted.
+    things: &'static str,
     on_terminal: bool,
     silent: bool,
     since_line: kernel::Stopwatch,
@@ -100,10 +102,11 @@ pub struct Progress {
 }
 
 impl Progress {
-    pub fn new(terminal: &Terminal, what: &'static str) -> Progress {
+    pub fn new(terminal: &Terminal, what: &'static str, things: &'static str) -> Progress {
         let on_terminal = std::io::stderr().is_terminal();
         Progress {
             what,
+            things,
             on_terminal,
             silent: terminal.json,
             since_line: kernel::Stopwatch::start(),
@@ -120,8 +123,8 @@ impl Progress {
         self.shown = true;
         let percent = done.saturating_mul(100) / all.max(1);
         let (begin, end) = if self.on_terminal { ("\r", "\x1b[K") } else { ("", "\n") };
-        let _ =
-            write!(std::io::stderr().lock(), "{begin}{} {percent} % ({done} of {all} pages){end}", self.what);
+        let (what, things) = (self.what, self.things);
+        let _ = write!(std::io::stderr().lock(), "{begin}{what} {percent} % ({done} of {all} {things}){end}");
     }
 }
 

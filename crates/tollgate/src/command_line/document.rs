@@ -71,7 +71,8 @@ fn bullet(out: &mut String, arg: &Arg) {
 
 /// As it is typed: `--data <DIR>` or `<EMAIL>`.
 fn shown(arg: &Arg) -> String {
-    let value = arg.get_value_names().and_then(|names| names.first()).map(|name| format!("<{name}>"));
+    let names = arg.get_value_names().unwrap_or_default().iter();
+    let value = Some(names.map(|name| format!("<{name}>")).collect::<Vec<_>>().join(" "));
     let value = value.filter(|_| arg.get_action().takes_values());
     [arg.get_long().map(|long| format!("--{long}")), value]
         .into_iter()

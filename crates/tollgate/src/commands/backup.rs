@@ -10,7 +10,7 @@ use store::Store;
 pub fn create(loaded: Loaded, file: &Path, terminal: &Terminal) -> Outcome {
     refuse_postgres(&loaded)?;
     let deployment = Deployment::open(loaded)?;
-    let mut progress = Progress::new(terminal, "Copying");
+    let mut progress = Progress::new(terminal, "Copying", "pages");
     let copied = deployment.store.back_up(file, |done, all| progress.show(done, all));
     drop(progress);
     let checked = copied.map_err(|error| store_failure(&error))?;

@@ -215,21 +215,24 @@ fn confirmed(user: &User) -> Result<bool, Failure> {
     Ok(line.trim() == user.email)
 }
 
-/// By address or by id.
 fn find(deployment: &Deployment, who: &str) -> Result<User, Failure> {
+    look_up(deployment, who)?.ok_or_else(|| unknown(who))
+}
+
+/// By address or by id.
+pub(super) fn look_up(deployment: &Deployment, who: &str) -> Result<Option<User>, Failure> {
     let text = who.to_owned();
-    let found = deployment.read(move |tx| match text.contains('@') {
+    deployment.read(move |tx| match text.contains('@') {
         true => {
             let address =
                 EmailAddress::parse(&text).unwrap_or_else(|| EmailAddress::from_stored(text.clone()));
             users::by_email(tx, address.as_str())
         }
         false => users::by_id(tx, &UserId::from_text(text.clone())),
-    })?;
-    found.ok_or_else(|| unknown(who))
+    })
 }
 
-fn unknown(who: &str) -> Failure {
+pub(super) fn unknown(who: &str) -> Failure {
     Failure::new(format!("There is no user `{who}`."), "Give the e-mail address or the id.")
 }
 
