@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::harness::credits::{
     Backend, books_balance, fresh_key, is_replay, ledger_verifies, make_users, text, wait_for_quiet,
 };
-use crate::harness::{Engine, Response, Server, at_full_length, in_parallel, until};
+use crate::harness::{Engine, Failure, Response, Server, at_full_length, in_parallel, until};
 use crate::on_both_engines;
 
 const CALLERS: usize = 8;
@@ -53,10 +53,11 @@ enum Fate {
 
 impl Operation {
     fn perform(&mut self, backend: &mut Backend) -> Option<Response> {
-        let answer = backend.try_post(&self.path, Some(&self.key), &self.body);
+        let answer = self.send(backend);
         self.answer = match &answer {
             Err(_) => Fate::Unknown,
             Ok(response) => match response.status {
+                200 if self.is_batch() && response.json()["results"][0]["status"] != 201 => Fate::Refused,
                 200 | 201 => Fate::Acknowledged { status: response.status, body: response.body.clone() },
                 402 | 409 => Fate::Refused,
                 // It says itself that nobody knows.
@@ -67,9 +68,42 @@ impl Operation {
         answer.ok()
     }
 
-    /// Whether its effect is an entry that names the key.
-    fn writes_an_entry(&self) -> bool {
-        !(self.path == "holds" || self.path.ends_with("/release"))
+    fn send(&self, backend: &mut Backend) -> Result<Response, Failure> {
+        // A batch has no key of its own; its items have.
+        let key = (!self.is_batch()).then_some(self.key.as_str());
+        backend.try_post(&self.path, key, &self.body)
+    }
+
+    fn is_batch(&self) -> bool {
+        self.path == "debits/batch"
+    }
+
+    /// Keys that its entries name.
+    fn entries(&self) -> Vec<String> {
+        if self.path == "holds" || self.path.ends_with("/release") {
+            Vec::new()
+        } else if self.is_batch() {
+            let items = self.body["debits"].as_array().expect("a list");
+            items.iter().map(|item| text(&item["idempotency_key"])).collect()
+        } else {
+            vec![self.key.clone()]
+        }
+    }
+
+    /// The answer that was given, as it is given to one who asks again.
+    fn assert_told_again(&self, again: &Response, status: u16, body: &[u8]) {
+        assert_eq!(again.status, status, "{self:?} {}", again.text());
+        if !self.is_batch() {
+            assert!(is_replay(again), "not known any more: {self:?} {}", again.text());
+            assert_eq!(again.body, body, "{self:?}");
+            return;
+        }
+        let first: Value = serde_json::from_slice(body).expect("JSON");
+        let again = again.json();
+        let results = |body: &Value| body["results"].as_array().expect("results").clone();
+        for (first, again) in results(&first).iter().zip(results(&again)) {
+            assert_eq!((&again["replayed"], &again["entry"]), (&json!(true), &first["entry"]), "{self:?}");
+        }
     }
 }
 
@@ -81,12 +115,12 @@ struct Knowledge {
 }
 
 impl Knowledge {
-    fn next(&self, owner: &str) -> Operation {
+    fn next(&self, owner: &str, other: &str) -> Operation {
         let amount = 1 + any_below(9);
         let spend = json!({"user_id": owner, "amount": amount});
         let hold = any_of(&self.holds).cloned().unwrap_or_default();
         let entry = any_of(&self.spent).cloned().unwrap_or_default();
-        let (path, body) = match any_below(10) {
+        let (path, body) = match any_below(12) {
             0 | 1 => (
                 "grants".to_owned(),
                 json!({"user_id": owner, "amount": amount * 3, "source": "paid", "reason": "a test"}),
@@ -98,6 +132,15 @@ impl Knowledge {
             6 if !hold.is_empty() => (format!("holds/{hold}/release"), json!({})),
             7 if !entry.is_empty() => {
                 ("refunds".to_owned(), json!({"entry_id": entry, "amount": 1, "reason": "broken"}))
+            }
+            8 if owner != other => (
+                "transfers".to_owned(),
+                json!({"from": {"user_id": owner}, "to": {"user_id": other}, "amount": amount, "reason": "a test"}),
+            ),
+            9 => {
+                let item =
+                    |owner| json!({"user_id": owner, "amount": amount, "idempotency_key": fresh_key()});
+                ("debits/batch".to_owned(), json!({"debits": [item(owner), item(other)], "atomic": true}))
             }
             _ => ("debits".to_owned(), spend),
         };
@@ -137,8 +180,8 @@ impl Load {
     fn work(&self, mut backend: Backend, enough: impl Fn() -> bool) {
         let mut knowledge = Knowledge::default();
         while !enough() {
-            let owner = any_of(&self.owners).expect("there are owners");
-            let mut operation = knowledge.next(owner);
+            let [owner, other] = [(), ()].map(|()| any_of(&self.owners).expect("there are owners"));
+            let mut operation = knowledge.next(owner, other);
             let response = operation.perform(&mut backend);
             if let Some(response) = &response {
                 knowledge.learn(&operation, response);
@@ -166,11 +209,12 @@ impl Load {
         let mut found: BTreeSet<&str> = keys.iter().map(String::as_str).collect();
         assert_eq!(found.len(), keys.len(), "a key has two entries");
         for operation in self.operations() {
-            let there = found.remove(operation.key.as_str());
+            let keys = operation.entries();
+            let there = keys.iter().filter(|key| found.remove(key.as_str())).count();
             match operation.answer {
-                Fate::Acknowledged { .. } => assert_eq!(there, operation.writes_an_entry(), "{operation:?}"),
-                Fate::Refused => assert!(!there, "refused, but done: {operation:?}"),
-                Fate::Unknown => {}
+                Fate::Acknowledged { .. } => assert_eq!(there, keys.len(), "{operation:?}"),
+                Fate::Refused => assert_eq!(there, 0, "refused, but done: {operation:?}"),
+                Fate::Unknown => assert!(there == 0 || there == keys.len(), "half: {operation:?}"),
             }
         }
         assert!(found.is_empty(), "nobody asked for {found:?}");
@@ -188,9 +232,8 @@ impl Load {
                 let Some(operation) = operations.get(at) else { return settled };
                 match &operation.answer {
                     Fate::Acknowledged { status, body } => {
-                        let again = caller.post(&operation.path, &operation.key, &operation.body);
-                        assert!(is_replay(&again), "not known any more: {operation:?} {}", again.text());
-                        assert_eq!((again.status, &again.body), (*status, body), "{operation:?}");
+                        let again = operation.send(&mut caller).expect("an answer");
+                        operation.assert_told_again(&again, *status, body);
                     }
                     Fate::Unknown => {
                         let mut again = operation.clone();
@@ -244,7 +287,11 @@ fn kill_nine_loses_no_acknowledged_credit_and_leaves_no_half(engine: Engine) {
     // Also those of the first life.
     load.keys_are_as_answered(&backend, 0);
     books_balance(&server.database);
-    assert!(load.operations().iter().any(|operation| operation.path == "refunds"));
+    let done = load.operations();
+    for path in ["grants", "debits", "debits/batch", "holds", "refunds", "transfers"] {
+        let known = |operation: &&Operation| matches!(operation.answer, Fate::Acknowledged { .. });
+        assert!(done.iter().filter(known).any(|operation| operation.path == path), "no {path}");
+    }
     for owner in &load.owners {
         let rows = format!(
             "SELECT CAST(SUM(amount) AS BIGINT) FROM credit_entries JOIN credit_accounts \
