@@ -13,6 +13,7 @@ mod backups;
 mod bearer;
 mod commands;
 mod credits_cases;
+mod credits_door;
 mod credits_races;
 mod credits_survival;
 mod enumeration;

@@ -54,6 +54,7 @@ impl Caller {
 
 /// What a request may name: the caller's own, or for [`Caller::Other`] somebody else's.
 struct Things {
+    user_id: String,
     email: String,
     session_token: String,
     account_id: String,
@@ -89,6 +90,11 @@ const fn members(status: u16) -> [u16; 10] {
 /// Those who signed in a moment ago; `stale` is what the others among the members get.
 const fn fresh_members(status: u16, stale: u16) -> [u16; 10] {
     [401, status, stale, 401, 401, 401, status, 401, 401, status]
+}
+
+/// The doors for an app's backend: nobody but a service key comes in.
+const fn backends(status: u16) -> [u16; 10] {
+    [401, 401, 401, 401, 401, 401, 401, status, 401, 401]
 }
 
 /// Where a cookie of this browser has to belong to the named session.
@@ -165,8 +171,58 @@ const ROWS: &[Row] = &[
     row("POST", "/api/auth/multi-session/revoke", HOLDERS, |things| {
         post("/multi-session/revoke", json!({"sessionToken": things.session_token}))
     }),
+    // Whomever they name: the answer is about the caller.
+    row("GET", "/api/auth/credits/balance", members(200), |things| own_credits(things, "balance")),
+    row("GET", "/api/auth/credits/entries", members(200), |things| own_credits(things, "entries")),
+    row("GET", "/api/auth/credits/usage", members(200), |things| own_credits(things, "usage")),
     row("GET", "/api/auth/ok", everybody(200), |_| Request::get("/api/auth/ok")),
     row("GET", "/api/auth/error", everybody(302), |_| Request::get("/api/auth/error")),
+    row("POST", "/api/credits/grants", backends(201), |things| {
+        let more = json!({"amount": 5, "source": "paid", "reason": "matrix"});
+        keyed(things, "POST", "/grants", owned(things, more))
+    }),
+    row("POST", "/api/credits/debits", backends(201), |things| {
+        keyed(things, "POST", "/debits", owned(things, json!({"amount": 1})))
+    }),
+    row("POST", "/api/credits/debits/batch", backends(200), |things| {
+        let debit = owned(things, json!({"amount": 1, "idempotency_key": "matrix-batch"}));
+        keyed(things, "POST", "/debits/batch", json!({"debits": [debit]}))
+    }),
+    row("POST", "/api/credits/holds", backends(201), |things| {
+        keyed(things, "POST", "/holds", owned(things, json!({"amount": 1, "expires_in": 60})))
+    }),
+    // 404: whoever comes in is told that there is no such thing.
+    row("POST", "/api/credits/holds/{id}/capture", backends(404), |things| {
+        keyed(things, "POST", "/holds/absent/capture", json!({}))
+    }),
+    row("POST", "/api/credits/holds/{id}/release", backends(404), |things| {
+        keyed(things, "POST", "/holds/absent/release", json!({}))
+    }),
+    row("POST", "/api/credits/holds/{id}/extend", backends(404), |things| {
+        keyed(things, "POST", "/holds/absent/extend", json!({"expires_in": 60}))
+    }),
+    row("POST", "/api/credits/refunds", backends(404), |things| {
+        keyed(things, "POST", "/refunds", json!({"entry_id": "absent", "reason": "matrix"}))
+    }),
+    row("POST", "/api/credits/transfers", backends(404), |things| {
+        let (from, to) = (owned(things, json!({})), json!({"user_id": "absent"}));
+        keyed(things, "POST", "/transfers", json!({"from": from, "to": to, "amount": 1, "reason": "matrix"}))
+    }),
+    row("PUT", "/api/credits/accounts", backends(200), |things| {
+        keyed(things, "PUT", "/accounts", owned(things, json!({"negative_floor": -1})))
+    }),
+    row("PUT", "/api/credits/limits", backends(200), |things| {
+        keyed(things, "PUT", "/limits", owned(things, json!({"window": "day", "max": 100})))
+    }),
+    row("GET", "/api/credits/balance", backends(200), |things| of_user(things, "balance")),
+    row("GET", "/api/credits/accounts", backends(200), |things| of_user(things, "accounts")),
+    row("GET", "/api/credits/entries", backends(200), |things| of_user(things, "entries")),
+    row("GET", "/api/credits/usage", backends(200), |things| of_user(things, "usage")),
+    row("GET", "/api/credits/holds", backends(200), |things| of_user(things, "holds")),
+    row("GET", "/api/credits/holds/{id}", backends(404), |_| Request::get("/api/credits/holds/absent")),
+    row("GET", "/api/credits/limits", backends(200), |things| of_user(things, "limits")),
+    row("GET", "/api/credits/events", backends(200), |things| of_user(things, "events")),
+    row("GET", "/api/credits/features", backends(200), |_| Request::get("/api/credits/features")),
     row("GET", "/healthz", everybody(200), |_| Request::get("/healthz")),
     row("GET", "/readyz", everybody(200), |_| Request::get("/readyz")),
     row("GET", "/metrics", everybody(200), |_| Request::get("/metrics")),
@@ -185,6 +241,25 @@ const SETTINGS: &str = "[accounts]\nchange_email = true\ndelete_user = true\n";
 
 fn post(path: &str, body: Value) -> Request {
     Request::post(&format!("/api/auth{path}"), &body)
+}
+
+/// A request to the credits door.
+fn keyed(things: &Things, method: &str, path: &str, body: Value) -> Request {
+    let key = format!("matrix-{}", things.number);
+    Request::new(method, &format!("/api/credits{path}")).json(&body).header("Idempotency-Key", &key)
+}
+
+fn owned(things: &Things, mut members: Value) -> Value {
+    members["user_id"] = json!(things.user_id);
+    members
+}
+
+fn of_user(things: &Things, path: &str) -> Request {
+    Request::get(&format!("/api/credits/{path}?user_id={}", things.user_id))
+}
+
+fn own_credits(things: &Things, path: &str) -> Request {
+    Request::get(&format!("/api/auth/credits/{path}?userId={0}&user_id={0}", things.user_id))
 }
 
 fn every_route_answers_every_caller_as_the_table_says(engine: Engine) {
@@ -335,6 +410,7 @@ impl<'a> Stage<'a> {
 
     fn things_of(&self, person: &Person) -> Things {
         Things {
+            user_id: person.id.clone(),
             email: person.email.clone(),
             session_token: person.token.clone(),
             account_id: person.account_id.clone(),
@@ -392,6 +468,8 @@ const NAMES_A_THING: [&str; 6] = [
     "/api/auth/revoke-session",
     "/api/auth/unlink-account",
 ];
+/// A service key is the app's own: it reaches every owner.
+const OPENS_TO_THE_APP: &str = "/api/credits/";
 const OPENS_TO_ITS_READER: [&str; 3] =
     ["/api/auth/reset-password", "/api/auth/reset-password/{token}", "/api/auth/verify-email"];
 
@@ -404,6 +482,7 @@ fn every_route_that_takes_an_id_is_known() {
         .expect("the document lists paths")
         .iter()
         .filter(|(path, item)| path.contains('{') || names_an_id(item))
+        .filter(|(path, _)| !path.starts_with(OPENS_TO_THE_APP))
         .map(|(path, _)| path.as_str())
         .collect();
     let known: BTreeSet<&str> = NAMES_A_THING.into_iter().chain(OPENS_TO_ITS_READER).collect();
@@ -427,6 +506,50 @@ fn names_an_id(item: &Value) -> bool {
         queries.filter_map(|query| query["name"].as_str()).chain(members).any(is_id)
     })
 }
+
+// ---- Service keys: each route against what a key is good for ----
+
+/// By the columns: a key that was never made, one that was revoked, one for reading, one for writing, one for neither.
+fn every_route_of_the_app_answers_every_key_as_its_scopes_say(engine: Engine) {
+    let server = Server::start(engine);
+    let owner = person(&server, "owner@example.com");
+    let made = |scopes: &str| {
+        let command = ["key", "create", "matrix", "--scopes", scopes, "--json"];
+        let made = server.command(&command).expect_done().json();
+        ["id", "key"].map(|name| made[name].as_str().expect("an id and a key").to_owned())
+    };
+    let [revoked_id, revoked] = made("credits:write");
+    server.command(&["key", "revoke", &revoked_id]).expect_done();
+    let never = format!("tg_sk_{}", "a".repeat(40));
+    let keys = [
+        never,
+        revoked,
+        made("credits:read")[1].clone(),
+        made("credits:write")[1].clone(),
+        made("gate,billing")[1].clone(),
+    ];
+    let mut number = 0;
+    for row in ROWS.iter().filter(|row| row.path.starts_with(OPENS_TO_THE_APP)) {
+        let reads = row.method == "GET";
+        let served =
+            row.expected[CALLERS.iter().position(|caller| *caller == Caller::ServiceKey).expect("a column")];
+        let expected = [401, 401, if reads { served } else { 403 }, served, 403];
+        for (key, expected) in keys.iter().zip(expected) {
+            number += 1;
+            let things = Things {
+                user_id: owner.id.clone(),
+                email: owner.email.clone(),
+                session_token: owner.token.clone(),
+                account_id: owner.account_id.clone(),
+                number,
+            };
+            let request = (row.request)(&things).header("Authorization", &format!("Bearer {key}"));
+            let answer = request.send(server.address).expect("an answer");
+            assert_eq!(answer.status, expected, "{} {} {number}: {}", row.method, row.path, answer.text());
+        }
+    }
+}
+on_both_engines!(every_route_of_the_app_answers_every_key_as_its_scopes_say);
 
 fn revoking_by_token_ends_ones_own_session_only(engine: Engine) {
     let server = Server::start(engine);
