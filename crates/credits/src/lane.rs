@@ -2,14 +2,14 @@
 //! committed the next gathers, so that a hot account costs no more than many cold ones.
 
 use crate::account::Account;
-use crate::command::{Answer, Command, Error, Refusal};
+use crate::command::{Action, Answer, Command, Error, Refusal, Target};
 use crate::ledger::{self, Bench, Group, Results, Seal, Written};
 use crate::owner::{AccountId, Owner};
 use crate::settings::Settings;
-use kernel::{Clock, Vault, random};
+use kernel::{Clock, Millis, Vault, random};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use store::{Engine, Store, Tx};
+use store::{Engine, Store, Tx, params};
 use tokio::sync::{mpsc, oneshot};
 
 /// Commands that may wait in a lane; the next one is refused at once.
@@ -20,6 +20,14 @@ const BATCH: usize = 256;
 const ATTEMPTS: usize = 3;
 /// PostgreSQL commits several batches at a time; SQLite has one writer.
 const POSTGRES_LANES: usize = 4;
+/// Accounts that are looked up because something of them ends, and that one transaction settles.
+const DUE_AT_ONCE: usize = 500;
+const SETTLED_AT_ONCE: usize = 100;
+// Of an account that is settled the next end lies behind `now`, so a page does not come twice.
+const DUE: &str = "
+    SELECT next_due, id FROM credit_accounts
+    WHERE next_due < 9223372036854775807 AND next_due <= $1 AND (next_due, id) > ($2, $3)
+    ORDER BY next_due, id LIMIT $4";
 /// Accounts that a lane keeps in memory, each with at most so many lots.
 const KEPT_ACCOUNTS: usize = 20_000;
 const KEPT_LOTS: usize = 64;
@@ -98,9 +106,47 @@ impl Ledger {
         waiting.await.unwrap_or_else(|_| Err(gone()))
     }
 
+    /// Lets time pass for all accounts of which something has ended by itself, although nobody asked for them. Any
+    /// node may do it; doing it twice does no harm. Gives how many there were.
+    pub async fn settle_due(&self) -> Result<usize, store::Error> {
+        let (mut after, mut settled) = ((Millis(i64::MIN), String::new()), 0);
+        loop {
+            let (now, from) = (self.shared.clock.now(), after.clone());
+            let due = self
+                .shared
+                .store
+                .scan::<_, store::Error, _>(move |tx| {
+                    let read = |row: &store::Row<'_>| Ok((row.get::<Millis>(0)?, row.get::<String>(1)?));
+                    tx.query(DUE, params![now, from.0, &from.1, DUE_AT_ONCE as i64], read)
+                })
+                .await?;
+            let Some(last) = due.last() else { return Ok(settled) };
+            after.clone_from(last);
+            let mut by_lane: Vec<Vec<Command>> = vec![Vec::new(); self.lanes.len()];
+            for (_, id) in &due {
+                let account = AccountId::stored(id);
+                by_lane[lane_of(&account, self.lanes.len())].push(settle(account));
+            }
+            for commands in by_lane.iter().flat_map(|commands| commands.chunks(SETTLED_AT_ONCE)) {
+                self.submit_all(commands.to_vec(), false).await?;
+            }
+            settled += due.len();
+        }
+    }
+
     /// Commands that wait, for `/metrics`.
     pub fn waiting(&self) -> usize {
         self.lanes.iter().map(|lane| lane.max_capacity() - lane.capacity()).sum()
+    }
+}
+
+fn settle(account: AccountId) -> Command {
+    Command {
+        target: Target::Account(account),
+        action: Action::Settle,
+        actor: "system".into(),
+        request_id: None,
+        idempotency: None,
     }
 }
 
@@ -126,7 +172,7 @@ pub fn apply_in(
     vault: &Vault,
     owner_exists: &OwnerExists,
     commands: Vec<Command>,
-    now: kernel::Millis,
+    now: Millis,
 ) -> Result<Results, store::Error> {
     let bench = Bench { settings, vault, owner_exists, now };
     let groups = [Group { commands, atomic: false }];

@@ -25,6 +25,8 @@ const ENTRIES_AT_ONCE: usize = 1_000;
 /// What the last snapshot may find unseen; when more was written since, the walk catches up once more.
 const LAST_STEP: i64 = 5_000;
 const ROUNDS: usize = 12;
+const ATTEMPTS: usize = 5;
+const BUSY_PAUSE: Duration = Duration::from_millis(500);
 /// By how much the clocks of nodes may differ before the walk has to look at every account again.
 const CLOCKS_DIFFER: i64 = kernel::time::MINUTE;
 /// No report grows beyond what somebody reads.
@@ -119,16 +121,24 @@ pub async fn run(
     Ok(walk.report())
 }
 
-/// Runs a closure that sees one moment.
+/// Runs a closure that sees one moment. A busy database is asked again: a long walk should not end because of it.
 async fn snapshot<T: Send + 'static>(
     store: &Store,
-    run: impl FnMut(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
+    run: impl FnMut(&mut Tx<'_>) -> Result<T, Error> + Clone + Send + 'static,
 ) -> Result<T, Error> {
-    match store.engine() {
-        // A scan is a transaction there.
-        Engine::Sqlite => store.scan(run).await,
-        // READ COMMITTED would see another moment with each statement.
-        Engine::Postgres => store.write_serializable(run).await,
+    let mut left = ATTEMPTS;
+    loop {
+        let result = match store.engine() {
+            // A scan is a transaction there.
+            Engine::Sqlite => store.scan(run.clone()).await,
+            // READ COMMITTED would see another moment with each statement.
+            Engine::Postgres => store.write_serializable(run.clone()).await,
+        };
+        match result {
+            Err(error) if error.is_unavailable() && left > 0 => left -= 1,
+            result => return result,
+        }
+        tokio::time::sleep(BUSY_PAUSE).await;
     }
 }
 

@@ -1,5 +1,6 @@
 //! Which doors stand on which listener, and what is counted about them.
 
+use crate::process::bookkeeping::LastWalk;
 use axum::Router;
 use axum::body::Bytes;
 use kernel::Clock;
@@ -28,8 +29,14 @@ pub struct Doors {
 
 impl Doors {
     /// With `apart` the operators' routes are missing from the public router.
-    pub fn open(app: &Arc<App>, apart: bool, dev: Option<Dev>, shutdown: &Shutdown) -> Doors {
-        let metrics = Arc::new(metrics(app));
+    pub fn open(
+        app: &Arc<App>,
+        apart: bool,
+        dev: Option<Dev>,
+        shutdown: &Shutdown,
+        walk: Arc<LastWalk>,
+    ) -> Doors {
+        let metrics = Arc::new(metrics(app, walk));
         let clock: Arc<dyn Clock> = app.clock.clone();
         let edge = Arc::new(Edge::new(&app.settings, clock, metrics.clone()));
         let operations = operations::router(Operations {
@@ -49,7 +56,8 @@ impl Doors {
     }
 }
 
-fn metrics(app: &App) -> Metrics {
+fn metrics(app: &App, walk: Arc<LastWalk>) -> Metrics {
+    let (ledger, verified) = (app.ledger.clone(), walk.clone());
     let (waiting, retried) = (app.store.clone(), app.store.clone());
     let (queue, done) = (app.hasher.clone(), app.hasher.clone());
     Metrics::new(&[&all_routes(&app.settings)])
@@ -63,6 +71,19 @@ fn metrics(app: &App) -> Metrics {
             queue.waiting() as f64
         })
         .with_counter("tollgate_passwords_total", "Passwords hashed", move || done.done() as f64)
+        .with_gauge("tollgate_credits_waiting", "Requests that wait for the ledger", move || {
+            ledger.waiting() as f64
+        })
+        .with_gauge(
+            "tollgate_credits_problems",
+            "Problems that the ledger's last verification found",
+            move || walk.problems() as f64,
+        )
+        .with_gauge(
+            "tollgate_credits_verified_timestamp",
+            "When the ledger was verified last, in seconds since 1970; 0: not yet",
+            move || verified.at_seconds() as f64,
+        )
 }
 
 /// The OpenAPI document of a deployment.

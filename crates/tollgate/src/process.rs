@@ -1,5 +1,7 @@
 //! The running server: its rooms put together, its background work, and its orderly end.
 
+pub mod bookkeeping;
+
 use crate::config::{Config, Transport};
 use crate::deployment::{cores, open_store, schema_failure, secrets_of, smtp, store_failure, vault_failure};
 use crate::doors::Doors;
@@ -7,6 +9,7 @@ use crate::problem::Problem;
 use crate::settings::{owner_exists, settings};
 use crate::terminal::{Failure, Outcome, Terminal};
 use crate::{logging, sweeper};
+use bookkeeping::LastWalk;
 use credits::Ledger;
 use identity::HashPool;
 use kernel::signed::Signer;
@@ -116,11 +119,15 @@ pub fn run(
         let shutdown = Shutdown::new();
         listen_for_signals(shutdown.clone()).map_err(|error| failed("The signals", &error))?;
         let sweeper = tokio::spawn(sweeper::run(prepared.store.clone(), prepared.config.retention.clone()));
+        let walk = Arc::new(LastWalk::default());
+        let (store, vault, ledger) =
+            (prepared.store.clone(), prepared.vault.clone(), rooms.app.ledger.clone());
+        let bookkeeping = tokio::spawn(bookkeeping::run(store, vault, ledger, walk.clone()));
         let mailer = tokio::spawn(rooms.mailer.clone().run(stopping(shutdown.clone())));
         let mails_leave = !matches!(prepared.config.mail.transport, Transport::Unset);
         let known = Known { operations_apart: own.is_some(), mails_leave, ..prepared.known.clone() };
         let dev = Dev::of(&rooms.app, rooms.templates.clone(), known);
-        let doors = Doors::open(&rooms.app, own.is_some(), dev, &shutdown);
+        let doors = Doors::open(&rooms.app, own.is_some(), dev, &shutdown, walk);
         let served = tokio::spawn(edge::serve(
             asynchronous(listener)?,
             doors.public,
@@ -137,6 +144,7 @@ pub fn run(
         let drained = served.await.map_err(|error| failed("The server", &error))?;
         let _ = operations.await;
         sweeper.abort();
+        bookkeeping.abort();
         // It was told to stop together with the server.
         let _ = tokio::time::timeout(DRAIN, mailer).await;
         Ok(drained.cut)

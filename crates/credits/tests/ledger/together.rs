@@ -1,7 +1,8 @@
 //! Many at once: what was acknowledged is in the ledger once, what was refused never.
 
-use crate::world::{World, account, body, command, debit, grant, hold, keyed, must, on_every_store};
-use credits::{Above, Action, Error, Ledger, Refusal, parse_item};
+use crate::world::{World, body, charge, command, debit, grant, hold, keyed, must, on_every_store, user};
+use credits::{Above, Action, Error, Ledger, NewGrant, Refusal, parse_item};
+use kernel::Clock as _;
 use std::collections::HashSet;
 
 /// Runs all at once; gives how many succeeded and how many had too little.
@@ -134,9 +135,7 @@ async fn turmoil(world: &World) -> (usize, HashSet<String>) {
                         0 | 1 => grant(amount * 2),
                         2 | 3 => debit(amount),
                         4 => hold(amount),
-                        _ => {
-                            Action::Transfer { to: crate::world::user("dan"), amount, reason: "moved".into() }
-                        }
+                        _ => Action::Transfer { to: user("dan"), amount, reason: "moved".into() },
                     };
                     let Ok(answer) = ledger.submit(command(name, action)).await else { continue };
                     done += 1;
@@ -186,6 +185,46 @@ fn whatever_many_tasks_do_on_two_nodes_the_ledger_stays_whole() {
             assert_eq!(world.tamper(there, &account, seq).await, 1, "{id} is not there");
         }
         assert!(balance(&world.ledger(), "ada").await >= 0);
-        let _ = account("ada");
+    });
+}
+
+#[test]
+fn what_has_ended_is_settled_although_nobody_asks() {
+    on_every_store(|world| async move {
+        let ledger = world.ledger();
+        let ends = world.clock.now().plus(600_000);
+        for number in 0..620 {
+            let Action::Grant(new) = grant(5) else { panic!() };
+            let ended = Action::Grant(NewGrant { expires_at: Some(ends), ..new });
+            let name = format!("u{number}");
+            let commands = vec![command(&name, ended), command(&name, grant(5)), command(&name, hold(2))];
+            assert!(ledger.submit_all(commands, false).await.unwrap().iter().all(Result::is_ok));
+        }
+        world.clock.forward(700_000);
+        assert_eq!(ledger.settle_due().await.unwrap(), 620);
+        assert_eq!(world.other_node().settle_due().await.unwrap(), 0);
+        let report = world.assert_whole().await;
+        assert_eq!(report.books.iter().find(|book| book.counter == "expired").unwrap().sum, 620 * 5);
+        assert_eq!(balance(&ledger, "u7").await, 5);
+    });
+}
+
+/// Sender and receiver number their grants alike; what the receiver's hold took of is looked for at the receiver.
+#[test]
+fn a_transfer_to_an_account_whose_hold_ends_finds_the_receivers_grants() {
+    on_every_store(|world| async move {
+        let ledger = world.ledger();
+        for name in ["ada", "bob"] {
+            let grants = (0..120).map(|_| command(name, grant(1))).collect();
+            assert!(ledger.submit_all(grants, false).await.unwrap().iter().all(Result::is_ok));
+        }
+        let all =
+            Action::Hold { charge: charge(120), expires_in: Some(60_000), reason: None, metadata: None };
+        must(&ledger, command("bob", all)).await;
+        world.clock.forward(70_000);
+        let transfer = Action::Transfer { to: user("bob"), amount: 100, reason: "moved".into() };
+        must(&world.other_node(), command("ada", transfer)).await;
+        assert_eq!(balance(&ledger, "bob").await, 220);
+        world.assert_whole().await;
     });
 }
