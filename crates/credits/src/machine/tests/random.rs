@@ -15,14 +15,14 @@ use std::cell::Cell;
 use std::collections::HashMap;
 
 /// An account as the machine keeps it, with all the entries it has written.
-struct Subject {
-    account: Account,
-    entries: Vec<Entry>,
+pub struct Subject {
+    pub account: Account,
+    pub entries: Vec<Entry>,
     model: Model,
 }
 
 impl Subject {
-    fn new(name: &str) -> Subject {
+    pub fn new(name: &str) -> Subject {
         let account = Account::new(Owner::User(name.into()), "credits".into(), 0);
         Subject { account, entries: Vec::new(), model: Model::default() }
     }
@@ -34,14 +34,14 @@ impl Subject {
 
 /// What happens next: on which account, how much later, and what. Holds and entries are counted from the newest.
 #[derive(Debug, Clone)]
-struct Step {
-    second: bool,
-    later: i64,
-    what: What,
+pub struct Step {
+    pub second: bool,
+    pub later: i64,
+    pub what: What,
 }
 
 #[derive(Debug, Clone)]
-enum What {
+pub enum What {
     Plain(Action),
     Capture { back: i64, amount: Option<i64>, above: Above },
     Release { back: i64 },
@@ -52,7 +52,7 @@ enum What {
     Grant { amount: i64, source: Source, priority: i64, ends_in: Option<i64> },
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+pub fn steps() -> impl Strategy<Value = Vec<Step>> {
     let later = prop_oneof![
         6 => Just(0),
         6 => 1..20 * SECOND,
@@ -115,7 +115,7 @@ fn newest(entries: &[Entry], kinds: &[Kind], back: i64) -> i64 {
     known.map(|entry| entry.seq).nth(back as usize).unwrap_or(entries.len() as i64 + 1 - back)
 }
 
-fn action(what: &What, subject: &Subject, now: Millis) -> Action {
+pub fn action(what: &What, subject: &Subject, now: Millis) -> Action {
     let hold = |back: i64| (subject.account.hold_count - back).max(1);
     let reason = String::from("random");
     match what {
@@ -150,7 +150,7 @@ fn action(what: &What, subject: &Subject, now: Millis) -> Action {
 }
 
 /// Applies with everything in memory; what stands in entries is put there when it is asked for.
-fn apply_in_memory(
+pub fn apply_in_memory(
     settings: &Settings,
     subject: &mut Subject,
     other: &mut Subject,
