@@ -854,6 +854,38 @@ fn verify_misses_the_newest_entry_when_it_is_taken_away(engine: Engine) {
 }
 on_both_engines!(verify_misses_the_newest_entry_when_it_is_taken_away);
 
+/// What stands beside the entries, and entries that are gone with all that would miss them.
+fn verify_sees_what_was_changed_beside_the_entries(engine: Engine) {
+    let deeds: [&[&str]; 6] = [
+        &["UPDATE credit_accounts SET balance = balance + 100"],
+        &["UPDATE credit_accounts SET held = 0"],
+        &["UPDATE credit_lots SET remaining = remaining + 1"],
+        &["UPDATE credit_holds SET status = 'released'"],
+        &["DELETE FROM credit_seals"],
+        &[
+            "DELETE FROM credit_entries",
+            "DELETE FROM credit_holds",
+            "DELETE FROM credit_lots",
+            "DELETE FROM credit_accounts",
+        ],
+    ];
+    for deed in deeds {
+        let server = Server::start(engine);
+        let mut backend = Backend::of(&server);
+        let user = make_user(&server);
+        backend.grant(&user, 100);
+        backend.debit(&user, 30).expect(201);
+        backend.hold(&user, 20);
+        ledger_verifies(&server);
+        for statement in deed {
+            server.database.execute(statement);
+        }
+        let broken = server.command(&["credits", "verify", "--json"]);
+        assert_eq!((broken.code, &broken.json()["ok"]), (Some(1), &json!(false)), "{deed:?} {broken:?}");
+    }
+}
+on_both_engines!(verify_sees_what_was_changed_beside_the_entries);
+
 fn the_balance_at_any_moment_is_what_the_entries_until_then_add_up_to(engine: Engine) {
     let server = Server::start(engine);
     let mut backend = Backend::of(&server);

@@ -1,6 +1,6 @@
 //! The ledger when many ask at once: the last credit, one key on two nodes, a hold at the moment of its end.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use kernel::Millis;
 use serde_json::{Value, json};
@@ -75,6 +75,74 @@ fn two_nodes_that_take_turns_never_spend_what_the_other_has_spent() {
     books_balance(&first.database);
     ledger_verifies(&first);
 }
+
+fn capped(nodes: &[&Server]) {
+    let mut backend = Backend::of(nodes[0]);
+    for user in make_users(nodes[0], rounds(3, 30)) {
+        backend.grant(&user, 1_000);
+        backend.put("limits", &json!({"user_id": user, "window": "month", "max": 50})).expect(200);
+        let spent = in_parallel(16, |number| {
+            let mut caller = backend.at(nodes[number % nodes.len()]);
+            let answers: Vec<Response> = (0..8)
+                .map(|turn| match turn % 4 {
+                    3 => {
+                        let body = json!({"user_id": user, "amount": 1, "expires_in": 600});
+                        caller.post("holds", &fresh_key(), &body)
+                    }
+                    _ => caller.debit(&user, 1),
+                })
+                .collect();
+            assert_eq!(with_status(&answers, 201) + with_status(&answers, 429), 8, "{answers:?}");
+            with_status(&answers, 201)
+        });
+        assert_eq!(spent.iter().sum::<usize>(), 50);
+        assert_eq!(number(&backend.balance(&user)["available"]), 950);
+    }
+    books_balance(&nodes[0].database);
+    ledger_verifies(nodes[0]);
+}
+
+fn a_cap_of_fifty_lets_fifty_of_a_hundred_and_twenty_eight_through(engine: Engine) {
+    capped(&[&Server::start(engine)]);
+}
+on_both_engines!(a_cap_of_fifty_lets_fifty_of_a_hundred_and_twenty_eight_through);
+
+#[test]
+fn a_cap_holds_over_two_nodes() {
+    let first = Server::start(Engine::Postgres);
+    capped(&[&first, &Server::second_node(&first)]);
+}
+
+/// It runs beside the server, whatever is being written.
+fn verify_finds_nothing_wrong_while_the_ledger_is_written(engine: Engine) {
+    let server = Server::start(engine);
+    let backend = Backend::of(&server);
+    let users = make_users(&server, 8);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for user in &users {
+            let (mut caller, done) = (backend.another(), &done);
+            scope.spawn(move || {
+                caller.grant(user, 1_000_000);
+                while !done.load(Ordering::Relaxed) {
+                    let hold = caller.hold(user, 3);
+                    let capture = json!({"amount": 2});
+                    caller.post(&format!("holds/{hold}/capture"), &fresh_key(), &capture).expect(200);
+                    caller.debit(user, 1).expect(201);
+                }
+            });
+        }
+        let mut reports = Vec::new();
+        for _ in 0..rounds(5, 100) {
+            reports.push(server.command(&["credits", "verify", "--json"]));
+        }
+        done.store(true, Ordering::Relaxed);
+        for report in reports {
+            assert_eq!((report.code, &report.json()["ok"]), (Some(0), &json!(true)), "{report:?}");
+        }
+    });
+}
+on_both_engines!(verify_finds_nothing_wrong_while_the_ledger_is_written);
 
 // ---- One key ----
 
