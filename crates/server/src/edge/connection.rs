@@ -11,7 +11,8 @@ use super::passage;
 use super::{Dialect, Refusal};
 use crate::settings::Limits;
 use axum::body::{Body, Bytes};
-use http::{Request, Response};
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response};
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -85,6 +86,8 @@ pub(crate) struct Wire {
     own_answer: AtomicU16,
     /// The client has said that it sends no more.
     ended: AtomicBool,
+    /// The handler has left something of the request's body unread: hyper will close, and the client has to be told.
+    unread: AtomicBool,
 }
 
 impl Wire {
@@ -146,6 +149,7 @@ impl Turn {
         wire.head.store(0, Relaxed);
         wire.line.store(false, Relaxed);
         wire.asked.store(false, Relaxed);
+        wire.unread.store(false, Relaxed);
         shared.edge.metrics.request_begun();
         Turn { wire, shared }
     }
@@ -163,6 +167,8 @@ pub(crate) struct RequestBody {
     body: Incoming,
     /// None for a request without a body.
     hold: Option<Arc<Wire>>,
+    /// Read to its end; with chunks only the reading tells.
+    ended: bool,
 }
 
 impl RequestBody {
@@ -171,13 +177,14 @@ impl RequestBody {
         if let Some(wire) = &hold {
             wire.busy.fetch_add(1, Relaxed);
         }
-        RequestBody { body, hold }
+        RequestBody { body, hold, ended: false }
     }
 }
 
 impl Drop for RequestBody {
     fn drop(&mut self) {
         if let Some(wire) = &self.hold {
+            wire.unread.store(!self.ended && !self.body.is_end_stream(), Relaxed);
             wire.busy.fetch_sub(1, Relaxed);
         }
     }
@@ -191,7 +198,9 @@ impl HttpBody for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        self.ended |= frame.is_none();
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -519,11 +528,14 @@ async fn answer(
 ) -> Result<Response<TurnBody>, Infallible> {
     let request = request.map(|body| RequestBody::new(body, &wire));
     let turn = Turn::begin(wire, shared);
-    let response = passage::pass(&turn.shared.edge, &turn.shared.router, peer, request, || {
+    let mut response = passage::pass(&turn.shared.edge, &turn.shared.router, peer, request, || {
         turn.shared.shutdown.has_begun()
     })
     .await;
     turn.wire.owed.store(true, Relaxed);
+    if turn.wire.unread.load(Relaxed) {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     Ok(response.map(|body| TurnBody { body, _turn: turn }))
 }
 

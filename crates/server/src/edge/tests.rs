@@ -302,6 +302,10 @@ async fn a_body_announced_too_large_is_refused_unread() {
     let head = "POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 64\r\n\r\n";
     let answer = server.ask(&format!("{head}{}", "a".repeat(64))).await;
     assert_eq!((answer.status, answer.body.len()), (200, 64));
+    let chunks = "POST /echo HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
+    for whole in [format!("{head}{}", "a".repeat(64)), chunks.into()] {
+        assert!(!server.ask(&whole).await.headers.contains_key("connection"), "read to its end, so kept");
+    }
 }
 
 #[tokio::test]
@@ -342,7 +346,9 @@ async fn the_rest_of_a_body_that_nobody_read_is_never_a_request() {
         let mut client = server.client().await;
         // The handler answers without looking at the body.
         client.send("GET /hello HTTP/1.1\r\nhost: x\r\ncontent-length: 400\r\n\r\n").await;
-        assert_eq!(client.answer().await.status, 200);
+        let answer = client.answer().await;
+        // The client has to know, or its next request meets a closed connection.
+        assert_eq!((answer.status, answer.headers["connection"].as_str()), (200, "close"));
         clients.push(client);
     }
     several_rests().await;
