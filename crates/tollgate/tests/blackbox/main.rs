@@ -15,6 +15,7 @@ mod commands;
 mod credits_cases;
 mod credits_door;
 mod credits_races;
+mod credits_reads;
 mod credits_survival;
 mod enumeration;
 mod faults_database;
