@@ -29,10 +29,11 @@ const PICTURE: &str = "
     SELECT 1, no, source, amount, remaining, held, priority, expires_at, created_at, ended FROM (
         SELECT * FROM credit_lots WHERE account_id = $1 AND NOT ended AND expires_at <= $2
         ORDER BY expires_at LIMIT $4) AS due_ones";
+/// The range takes in everything: it leads SQLite to the index of the few that are open, past those that have ended.
 const HOLDS: &str = "
     SELECT no, amount, captured, status, feature, quantity, price_version, reason, metadata, parts, expires_at,
            created_at, ended_at
-    FROM credit_holds WHERE account_id = $1 AND status = 'held'";
+    FROM credit_holds WHERE account_id = $1 AND status = 'held' AND expires_at > $2";
 const LOT: &str = "
     SELECT no, source, amount, remaining, held, priority, expires_at, created_at, reason, metadata, source_ref, ended
     FROM credit_lots WHERE account_id = $1 AND no = $2";
@@ -189,7 +190,7 @@ fn read_figures(row: &Row<'_>) -> Result<Lot, Error> {
 
 /// The holds, and the lots that they hold wholly or beyond their end: those are not among the open ones.
 fn take_in_holds(tx: &mut Tx<'_>, id: &AccountId, account: &mut Account) -> Result<(), Error> {
-    let holds: Vec<Hold> = tx.query(HOLDS, params![id.as_str()], read_hold)?;
+    let holds: Vec<Hold> = tx.query(HOLDS, params![id.as_str(), 0i64], read_hold)?;
     let parts = holds.iter().flat_map(|hold| &hold.parts).filter_map(|part| part.lot);
     let missing: BTreeSet<i64> = parts.filter(|no| !account.lots.contains_key(no)).collect();
     for no in missing {
