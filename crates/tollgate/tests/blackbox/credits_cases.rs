@@ -115,7 +115,7 @@ fn an_expired_lot_is_never_counted(engine: Engine) {
     let server = Server::start(engine);
     let mut backend = Backend::of(&server);
     let [read_first, spent_first] = &make_users(&server, 2)[..] else { panic!("two were made") };
-    let end = in_milliseconds(1_000);
+    let end = in_milliseconds(2_000);
     for user in [read_first, spent_first] {
         backend.grant_with(user, 10, json!({"expires_at": end}));
         backend.grant(user, 3);
@@ -533,7 +533,7 @@ fn a_held_part_outlives_its_lot_until_the_hold_ends(engine: Engine) {
     let server = Server::start(engine);
     let mut backend = Backend::of(&server);
     let users = make_users(&server, 2);
-    let end = in_milliseconds(1_500);
+    let end = in_milliseconds(2_000);
     let holds: Vec<String> = users
         .iter()
         .map(|user| {
@@ -565,14 +565,15 @@ fn a_hold_ends_by_itself_and_can_be_extended(engine: Engine) {
     let user = make_user(&server);
     backend.grant(&user, 100);
     let mut hold = |amount: i64| {
-        let body = json!({"user_id": user, "amount": amount, "expires_in": 1});
+        let body = json!({"user_id": user, "amount": amount, "expires_in": 2});
         let made = backend.post("holds", &fresh_key(), &body).expect(201).json();
         (text(&made["hold"]["id"]), text(&made["hold"]["expires_at"]))
     };
-    let ((kept, _), (left, end)) = (hold(20), hold(30));
+    let ((kept, first_end), (left, end)) = (hold(20), hold(30));
     let extended = backend.try_post(&format!("holds/{kept}/extend"), None, &json!({"expires_in": 3_600}));
     let extended = extended.expect("an answer").expect(200).json();
     assert_eq!((&extended["hold"]["id"], &extended["hold"]["status"]), (&json!(kept), &json!("held")));
+    wait_until_past(&first_end);
     wait_until_past(&end);
     assert_eq!(figures(&backend.balance(&user)), [100, 20, 80, 0]);
     assert_eq!(backend.get(&format!("holds/{left}")).expect(200).json()["status"], "expired");
@@ -665,7 +666,7 @@ fn a_refund_into_an_ended_lot_is_written_off_at_once(engine: Engine) {
     let server = Server::start(engine);
     let mut backend = Backend::of(&server);
     let user = make_user(&server);
-    let end = in_milliseconds(1_000);
+    let end = in_milliseconds(2_000);
     backend.grant_with(&user, 10, json!({"expires_at": end}));
     backend.grant(&user, 10);
     let entry = text(&backend.debit(&user, 15).expect(201).json()["entry"]["id"]);
