@@ -14,6 +14,7 @@ mod bearer;
 mod commands;
 mod credits_cases;
 mod credits_door;
+mod credits_program;
 mod credits_races;
 mod credits_reads;
 mod credits_survival;
