@@ -110,7 +110,8 @@ pub struct LowBalance {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Changed {
     pub account: bool,
-    pub lots: BTreeSet<i64>,
+    /// True for one that is new, or whose place among the open ones changed.
+    pub lots: BTreeMap<i64, bool>,
     pub holds: BTreeSet<i64>,
     pub limits: bool,
     /// Limits that were taken away.
@@ -151,7 +152,18 @@ pub struct Account {
     pub holds: BTreeMap<i64, Hold>,
     /// Entries that a refund names, with what was given back of them.
     pub(crate) originals: BTreeMap<i64, (Entry, i64)>,
+    /// What an index is made of, as the row has it; `None` without a row.
+    pub(crate) stored: Option<Indexed>,
     pub changed: Changed,
+}
+
+/// Columns that change seldom: leaving them alone spares their indexes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Indexed {
+    pub next_due: Millis,
+    pub negative_floor: i64,
+    pub has_limits: bool,
+    pub closed: bool,
 }
 
 impl Account {
@@ -181,7 +193,17 @@ impl Account {
             beyond_due: NEVER,
             holds: BTreeMap::new(),
             originals: BTreeMap::new(),
+            stored: None,
             changed: Changed::default(),
+        }
+    }
+
+    pub(crate) fn indexed(&self) -> Indexed {
+        Indexed {
+            next_due: self.next_due,
+            negative_floor: self.negative_floor,
+            has_limits: self.has_limits,
+            closed: self.closed,
         }
     }
 
@@ -203,6 +225,7 @@ impl Account {
     /// Changes a lot that is here, and keeps the order of open ones true.
     pub(crate) fn change_lot(&mut self, no: i64, change: impl FnOnce(&mut Lot)) {
         let Some(lot) = self.lots.get_mut(&no) else { return };
+        let before = (lot.is_open(), lot.ended);
         change(lot);
         let key = lot.burn_key();
         if lot.is_open() {
@@ -210,7 +233,7 @@ impl Account {
         } else {
             self.order.remove(&key);
         }
-        self.changed.lots.insert(no);
+        *self.changed.lots.entry(no).or_default() |= before != (lot.is_open(), lot.ended);
         self.changed.account = true;
     }
 

@@ -16,10 +16,12 @@ use tokio::sync::{mpsc, oneshot};
 const QUEUE: usize = 4_096;
 /// One transaction takes at most so many requests.
 const BATCH: usize = 256;
+/// How often other tasks are let through before a batch goes.
+const PATIENCE: usize = 8;
 /// How often a batch is tried again after a key that another lane was writing, too.
 const ATTEMPTS: usize = 3;
 /// PostgreSQL commits several batches at a time; SQLite has one writer.
-const POSTGRES_LANES: usize = 4;
+const POSTGRES_LANES: usize = 2;
 /// Accounts that are looked up because something of them ends, and that one transaction settles.
 const DUE_AT_ONCE: usize = 500;
 const SETTLED_AT_ONCE: usize = 100;
@@ -202,7 +204,10 @@ impl Lane {
 
     async fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
         let mut batch = Vec::with_capacity(BATCH);
+        let mut answered = 0;
         while jobs.recv_many(&mut batch, BATCH).await > 0 {
+            gather(&mut jobs, &mut batch, answered).await;
+            answered = batch.len();
             let (groups, answers): (Vec<Group>, Vec<_>) =
                 batch.drain(..).map(|job| (job.group, job.answer)).unzip();
             let results = self.write(groups).await;
@@ -275,6 +280,24 @@ impl Lane {
                 known.remove(&id);
             }
         }
+    }
+}
+
+/// Who has just been answered often asks again at once. Without a moment's patience commands fall into two batches that
+/// take turns, and each commit, which costs the same for one and for many, serves half of them.
+async fn gather(jobs: &mut mpsc::Receiver<Job>, batch: &mut Vec<Job>, answered: usize) {
+    let expected = (batch.len() + answered).min(BATCH);
+    for _ in 0..PATIENCE {
+        while batch.len() < BATCH {
+            match jobs.try_recv() {
+                Ok(job) => batch.push(job),
+                Err(_) => break,
+            }
+        }
+        if batch.len() >= expected {
+            return;
+        }
+        tokio::task::yield_now().await;
     }
 }
 

@@ -94,6 +94,19 @@ const PUT_ACCOUNTS: InsertMany = InsertMany {
         negative_floor = excluded.negative_floor, lot_count = excluded.lot_count, hold_count = excluded.hold_count,
         next_due = excluded.next_due, has_limits = excluded.has_limits, closed = excluded.closed",
 };
+/// The columns of [`PUT_ACCOUNTS`] that no index is made of.
+const MOVE_ACCOUNTS: InsertMany = InsertMany {
+    tail:
+        "ON CONFLICT (id) DO UPDATE SET version = excluded.version, seq = excluded.seq, hash = excluded.hash,
+        last_at = excluded.last_at, balance = excluded.balance, held = excluded.held, owed = excluded.owed,
+        lot_count = excluded.lot_count, hold_count = excluded.hold_count",
+    ..PUT_ACCOUNTS
+};
+/// The same of [`PUT_LOTS`].
+const MOVE_LOTS: InsertMany = InsertMany {
+    tail: "ON CONFLICT (account_id, no) DO UPDATE SET remaining = excluded.remaining, held = excluded.held",
+    ..PUT_LOTS
+};
 const PUT_LOTS: InsertMany = InsertMany {
     into: concat!("INSERT INTO credit_lots (account_id, source_rank, open, ", lot_columns!(), ")"),
     width: 15,
@@ -375,8 +388,8 @@ impl Batch<'_> {
                 tx.execute(DROP_LIMIT, params![account.id.as_str(), period.name()])?;
             }
         }
-        let mut accounts = Vec::new();
-        let mut lots = Vec::new();
+        let (mut accounts, mut moved_accounts) = (Vec::new(), Vec::new());
+        let (mut lots, mut moved_lots) = (Vec::new(), Vec::new());
         let mut holds = Vec::new();
         let mut limits = Vec::new();
         let mut entries: Vec<&Entry> = Vec::new();
@@ -384,8 +397,10 @@ impl Batch<'_> {
         let mut texts = Texts::default();
         for account in &changed {
             let id = account.id.as_str();
-            for lot in account.changed.lots.iter().filter_map(|no| account.lots.get(no)) {
-                lots.extend(lot_values(id, lot));
+            for (no, whole) in &account.changed.lots {
+                let Some(lot) = account.lots.get(no) else { continue };
+                let rows = if *whole { &mut lots } else { &mut moved_lots };
+                rows.extend(lot_values(id, lot));
             }
             for hold in account.changed.holds.iter().filter_map(|no| account.holds.get(no)) {
                 holds.push((id, hold, texts.add(parts_text(&hold.parts))));
@@ -403,10 +418,14 @@ impl Batch<'_> {
         }
         let owners: Vec<String> = changed.iter().map(|account| account.owner.to_string()).collect();
         for (account, owner) in changed.iter().zip(&owners) {
-            accounts.extend(account_values(account, owner));
+            let moved = account.stored == Some(account.indexed());
+            let rows = if moved { &mut moved_accounts } else { &mut accounts };
+            rows.extend(account_values(account, owner));
         }
         tx.insert_many(&PUT_ACCOUNTS, &accounts)?;
+        tx.insert_many(&MOVE_ACCOUNTS, &moved_accounts)?;
         tx.insert_many(&PUT_LOTS, &lots)?;
+        tx.insert_many(&MOVE_LOTS, &moved_lots)?;
         let holds: Vec<Param<'_>> =
             holds.iter().flat_map(|(id, hold, parts)| hold_values(id, hold, texts.get(*parts))).collect();
         tx.insert_many(&PUT_HOLDS, &holds)?;
@@ -438,6 +457,7 @@ impl Batch<'_> {
         }
         for account in changed {
             account.version += 1;
+            account.stored = Some(account.indexed());
             account.changed = Default::default();
         }
         Ok(seal)
@@ -548,7 +568,7 @@ pub(crate) fn read_account(row: &Row<'_>) -> Result<Account, Error> {
     let owner = row.text(1)?;
     let owner = Owner::parse(owner).ok_or_else(|| Error::Fault(format!("an account of {owner}")))?;
     let fresh = Account::new(owner, row.get(2)?, 0);
-    Ok(Account {
+    let mut account = Account {
         id: AccountId::stored(row.text(0)?),
         version: row.get(3)?,
         seq: row.get(4)?,
@@ -564,7 +584,9 @@ pub(crate) fn read_account(row: &Row<'_>) -> Result<Account, Error> {
         has_limits: row.get(14)?,
         closed: row.get(15)?,
         ..fresh
-    })
+    };
+    account.stored = Some(account.indexed());
+    Ok(account)
 }
 
 pub(crate) fn read_lot(row: &Row<'_>) -> Result<Lot, Error> {

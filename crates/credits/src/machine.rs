@@ -480,7 +480,7 @@ fn add_lot(account: &mut Account, lot: Lot) -> (i64, Vec<Part>) {
     account.due_by(lot.expires_at);
     let remaining = lot.amount - paid;
     account.take_in(Lot { no, remaining, ..lot });
-    account.changed.lots.insert(no);
+    account.changed.lots.insert(no, true);
     account.changed.account = true;
     let mut parts = Vec::with_capacity(2);
     if paid > 0 {
@@ -800,7 +800,7 @@ fn returned_lot(account: &mut Account, amount: i64, now: Millis) -> Part {
         source_ref: None,
         ended: false,
     });
-    account.changed.lots.insert(no);
+    account.changed.lots.insert(no, true);
     Part { lot: Some(no), amount }
 }
 

@@ -248,7 +248,15 @@ impl Link {
             let _ = connection.await;
         });
         let statements = HashMap::new();
-        Ok(Link { runtime, client, statements, answer_time: ANSWER_TIME, mode: Mode::Write, trouble: None, spoilt: false })
+        Ok(Link {
+            runtime,
+            client,
+            statements,
+            answer_time: ANSWER_TIME,
+            mode: Mode::Write,
+            trouble: None,
+            spoilt: false,
+        })
     }
 
     pub(crate) fn query(

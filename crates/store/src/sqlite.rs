@@ -201,7 +201,7 @@ fn write_group(
     let begun = run_plain(connection, "BEGIN IMMEDIATE");
     while let Some(mut job) = next.take() {
         if job.begin() {
-            let ran = begun.clone().and_then(|()| write_one(connection, &mut *job));
+            let ran = begun.clone().and_then(|()| write_one(connection, &mut *job, group.is_empty()));
             group.push(job);
             ran?;
         }
@@ -216,13 +216,19 @@ fn write_group(
     })
 }
 
-fn write_one(connection: &Connection, job: &mut dyn Job) -> Result<(), Error> {
-    run_plain(connection, "SAVEPOINT one")?;
+/// The first of a group needs no savepoint: when it is to be undone, the transaction is begun anew. Often it is the only
+/// one, and a savepoint makes SQLite keep a copy of each page that it changes.
+fn write_one(connection: &Connection, job: &mut dyn Job, first: bool) -> Result<(), Error> {
+    let (begin, undo, end) = match first {
+        true => (None, ["ROLLBACK", "BEGIN IMMEDIATE"].as_slice(), None),
+        false => (Some("SAVEPOINT one"), ["ROLLBACK TO one"].as_slice(), Some("RELEASE one")),
+    };
+    begin.map_or(Ok(()), |sql| run_plain(connection, sql))?;
     if job.run(&mut Tx { engine: On::Sqlite(connection) }) == Verdict::Undo {
         // An I/O error or a full disk ends the whole transaction; then this fails, and with it the group.
-        run_plain(connection, "ROLLBACK TO one")?;
+        undo.iter().try_for_each(|sql| run_plain(connection, sql))?;
     }
-    run_plain(connection, "RELEASE one")
+    end.map_or(Ok(()), |sql| run_plain(connection, sql))
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -276,6 +282,8 @@ fn settings(role: Role) -> impl Iterator<Item = (&'static str, &'static str)> {
         // system's cache (measured in docs/decisions/0006). Writers read and write through the file as ever.
         ("mmap_size", if role == Role::Reader { "2147418112" } else { "0" }),
         ("query_only", read_only),
+        // Pages that many commits change are copied into the file once for all of them: the journal grows to 32 MB first.
+        ("wal_autocheckpoint", "8000"),
     ]
     .into_iter()
 }

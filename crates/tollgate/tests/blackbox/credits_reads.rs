@@ -354,7 +354,7 @@ fn bad_questions_are_named(engine: Engine) {
         (format!("balance?user_id={user}&at=yesterday"), "at"),
         (format!("balance?user_id={user}&at={future}"), "at"),
         (format!("balance?user_id={user}&when=now"), "when"),
-        (format!("balance?user_id=a%00"), "user_id"),
+        ("balance?user_id=a%00".to_string(), "user_id"),
         (format!("entries?user_id={user}&limit=0"), "limit"),
         (format!("entries?user_id={user}&limit=201"), "limit"),
         (format!("entries?user_id={user}&limit=ten"), "limit"),
