@@ -44,6 +44,7 @@ pub struct BalanceOptions {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(override_usage = "tollgate credits grant [OPTIONS] --reason <REASON> <USER> <AMOUNT>")]
 pub struct GrantOptions {
     /// Address or id, left out with --organization; and how much, 1 to 9007199254740991
     #[arg(num_args = 1..=2, required = true, value_names = ["USER", "AMOUNT"])]
@@ -65,6 +66,7 @@ pub struct GrantOptions {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(override_usage = "tollgate credits adjust [OPTIONS] --reason <REASON> <USER> <AMOUNT>")]
 pub struct AdjustOptions {
     /// Address or id, left out with --organization; and by how much: below zero takes away
     #[arg(num_args = 1..=2, required = true, value_names = ["USER", "AMOUNT"], allow_negative_numbers = true)]
@@ -343,12 +345,10 @@ pub fn verify(loaded: Loaded, terminal: &Terminal) -> Outcome {
 }
 
 fn report_in_words(report: &Report) -> String {
-    let mut text = format!("Checked {} accounts with {} entries", report.accounts, report.entries);
+    let mut text = format!("Checked accounts: {}, entries: {}.", report.accounts, report.entries);
     if report.ok() {
-        text.push_str(": every entry is as it was written, and every balance is what its entries add up to.");
-        return text;
+        text.push_str(" Every entry is as it was written, and every balance is what its entries add up to.");
     }
-    text.push('.');
     for problem in &report.problems {
         let whose = problem.owner.as_deref().unwrap_or("the ledger");
         let unit = problem.unit.as_deref().map_or(String::new(), |unit| format!(" {unit}"));
