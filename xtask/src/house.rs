@@ -120,10 +120,12 @@ impl Files {
                     _ => path.with_extension(""),
                 };
                 tests.insert(folder.join(format!("{name}.rs")));
-                tests.insert(folder.join(name).join("mod.rs"));
+                // With all that lies in its folder.
+                tests.insert(folder.join(name));
             }
         }
-        sources.into_iter().filter(|(path, _)| !tests.contains(*path)).collect()
+        let is_test = |path: &Path| path.ancestors().any(|above| tests.contains(above));
+        sources.into_iter().filter(|(path, _)| !is_test(path)).collect()
     }
 }
 

@@ -27,6 +27,11 @@ const CONNECT_TIME: Duration = Duration::from_millis(1_500);
 /// After a failed attempt to connect, the next one is made this much later.
 const PAUSE: Duration = Duration::from_millis(250);
 const ATTEMPTS: usize = 8;
+/// Statements of changes are planned once: they find rows by key, and planning an insertion of many rows anew each time
+/// takes longer than inserting them.
+const BEGIN: &str = "BEGIN; SET LOCAL plan_cache_mode = force_generic_plan";
+const BEGIN_SERIALIZABLE: &str =
+    "BEGIN ISOLATION LEVEL SERIALIZABLE; SET LOCAL plan_cache_mode = force_generic_plan";
 const STATEMENT_CACHE: usize = 512;
 
 #[derive(Clone)]
@@ -67,7 +72,7 @@ impl Job for InMode {
         if self.mode == Mode::Read {
             return self.job.run(tx);
         }
-        let begin = if self.mode == Mode::Write { "BEGIN" } else { "BEGIN ISOLATION LEVEL SERIALIZABLE" };
+        let begin = if self.mode == Mode::Write { BEGIN } else { BEGIN_SERIALIZABLE };
         if link.control(begin).is_err() {
             return Verdict::Undo;
         }
