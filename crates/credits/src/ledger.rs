@@ -138,10 +138,12 @@ const ADD_EVENTS: InsertMany = InsertMany {
     tail: "ON CONFLICT (id) DO NOTHING",
 };
 const ONE_SEAL: &str = "SELECT entries, total, sealed_at, mac FROM credit_seals WHERE writer = $1";
-const PUT_SEAL: &str = "
-    INSERT INTO credit_seals (writer, entries, total, sealed_at, mac) VALUES ($1, $2, $3, $4, $5)
-    ON CONFLICT (writer) DO UPDATE SET entries = excluded.entries, total = excluded.total,
-        sealed_at = excluded.sealed_at, mac = excluded.mac";
+const PUT_SEAL: InsertMany = InsertMany {
+    into: "INSERT INTO credit_seals (writer, entries, total, sealed_at, mac)",
+    width: 5,
+    tail: "ON CONFLICT (writer) DO UPDATE SET entries = excluded.entries, total = excluded.total,
+        sealed_at = excluded.sealed_at, mac = excluded.mac",
+};
 
 /// What a batch works with.
 #[derive(Clone, Copy)]
@@ -422,18 +424,11 @@ impl Batch<'_> {
             let rows = if moved { &mut moved_accounts } else { &mut accounts };
             rows.extend(account_values(account, owner));
         }
-        tx.insert_many(&PUT_ACCOUNTS, &accounts)?;
-        tx.insert_many(&MOVE_ACCOUNTS, &moved_accounts)?;
-        tx.insert_many(&PUT_LOTS, &lots)?;
-        tx.insert_many(&MOVE_LOTS, &moved_lots)?;
         let holds: Vec<Param<'_>> =
             holds.iter().flat_map(|(id, hold, parts)| hold_values(id, hold, texts.get(*parts))).collect();
-        tx.insert_many(&PUT_HOLDS, &holds)?;
-        tx.insert_many(&PUT_LIMITS, &limits)?;
         let parts: Vec<String> = entries.iter().map(|entry| parts_text(&entry.parts)).collect();
         let rows: Vec<Param<'_>> =
             entries.iter().zip(&parts).flat_map(|(entry, parts)| entry_values(entry, parts)).collect();
-        tx.insert_many(&ADD_ENTRIES, &rows)?;
         let events: Vec<Param<'_>> = events
             .iter()
             .flat_map(|(id, event, key)| {
@@ -442,19 +437,27 @@ impl Batch<'_> {
                     .to_vec()
             })
             .collect();
-        tx.insert_many(&ADD_EVENTS, &events)?;
         let keys = self.new_keys.iter().filter_map(|id| self.keys.get(id).map(|kept| (id, kept)));
         let keys: Vec<Param<'_>> = keys
             .flat_map(|(id, kept)| params![id, &kept.request, kept.status, &kept.answer, now].to_vec())
             .collect();
-        tx.insert_many(&ADD_KEYS, &keys)?;
         let mut seal = seal.clone();
-        if !entries.is_empty() {
-            for entry in &entries {
-                seal.add(self.bench.vault, &entry.hash);
-            }
-            seal.write(tx, self.bench.vault, now)?;
-        }
+        entries.iter().for_each(|entry| seal.add(self.bench.vault, &entry.hash));
+        let (total, mac) = (seal.total_text(), seal.signature(self.bench.vault, now));
+        let sealed: &[Param<'_>] =
+            if entries.is_empty() { &[] } else { params![&seal.writer, seal.entries, &total, now, &mac] };
+        tx.insert_all(&[
+            (&PUT_ACCOUNTS, &accounts),
+            (&MOVE_ACCOUNTS, &moved_accounts),
+            (&PUT_LOTS, &lots),
+            (&MOVE_LOTS, &moved_lots),
+            (&PUT_HOLDS, &holds),
+            (&PUT_LIMITS, &limits),
+            (&ADD_ENTRIES, &rows),
+            (&ADD_EVENTS, &events),
+            (&ADD_KEYS, &keys),
+            (&PUT_SEAL, sealed),
+        ])?;
         for account in changed {
             account.version += 1;
             account.stored = Some(account.indexed());
@@ -889,11 +892,6 @@ impl Seal {
     pub fn signature(&self, vault: &Vault, at: Millis) -> String {
         let text = format!("{}|{}|{}|{}", self.writer, self.entries, self.total_text(), at.0);
         vault.hash(SIGNATURE, &text)
-    }
-
-    fn write(&self, tx: &mut Tx<'_>, vault: &Vault, now: Millis) -> Result<(), Error> {
-        let (total, mac) = (self.total_text(), self.signature(vault, now));
-        tx.execute(PUT_SEAL, params![&self.writer, self.entries, &total, now, &mac]).map(|_| ())
     }
 }
 

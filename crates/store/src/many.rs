@@ -1,9 +1,11 @@
 //! Many rows or keys for the price of few statements: a statement is cheap on SQLite, a round trip is not on PostgreSQL.
 
 use crate::error::Error;
+use crate::postgres::{Link, Value};
 use crate::tx::{On, Param, Row, Tx, bind};
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex};
+use tokio_postgres::Statement;
 
 /// So many rows go into one statement on PostgreSQL, lest it meet its time limit.
 const ROWS_AT_ONCE: usize = 4_096;
@@ -35,6 +37,14 @@ impl InsertMany {
         })
     }
 
+    fn check(&self, values: &[Param<'_>]) -> Result<(), Error> {
+        let width = self.width;
+        match values.len().checked_rem(width) {
+            Some(0) => Ok(()),
+            _ => Err(Error::Fault(format!("{} values in rows of {width}: {}", values.len(), self.into))),
+        }
+    }
+
     /// The statement for any number of rows on PostgreSQL: one array for each column, of the types that the server took
     /// the columns of [`Self::one_row`] for.
     fn many_rows<'t>(&self, types: impl Iterator<Item = &'t str>) -> String {
@@ -54,11 +64,8 @@ impl Tx<'_> {
         if values.is_empty() {
             return Ok(());
         }
-        let width = insert.width;
-        if values.len().checked_rem(width) != Some(0) {
-            return Err(Error::Fault(format!("{} values in rows of {width}: {}", values.len(), insert.into)));
-        }
-        let one_row = insert.one_row();
+        insert.check(values)?;
+        let (width, one_row) = (insert.width, insert.one_row());
         match &mut self.engine {
             On::Sqlite(connection) => {
                 let mut statement = connection.prepare_cached(one_row)?;
@@ -74,17 +81,28 @@ impl Tx<'_> {
                 }
                 Ok(())
             }
-            On::Postgres(link) if values.len() == width => link.execute(one_row, values).map(|_| ()),
             On::Postgres(link) => {
-                let sql = insert.many_rows(link.prepare(one_row)?.params().iter().map(|kind| kind.name()));
-                for rows in values.chunks(ROWS_AT_ONCE * width) {
-                    let columns: Vec<Vec<Param<'_>>> =
-                        (0..width).map(|at| rows.iter().skip(at).step_by(width).copied().collect()).collect();
-                    link.ask(&sql, &columns)?;
-                }
-                Ok(())
+                let rows = values.chunks(ROWS_AT_ONCE * width);
+                let statements =
+                    rows.map(|rows| statement(link, insert, rows)).collect::<Result<Vec<_>, _>>()?;
+                link.run_all(&statements)
             }
         }
+    }
+
+    /// Several insertions, one after the other; on PostgreSQL in one round trip.
+    pub fn insert_all(&mut self, inserts: &[(&'static InsertMany, &[Param<'_>])]) -> Result<(), Error> {
+        let On::Postgres(link) = &mut self.engine else {
+            return inserts.iter().try_for_each(|(insert, values)| self.insert_many(insert, values));
+        };
+        let mut statements = Vec::with_capacity(inserts.len());
+        for (insert, values) in inserts {
+            insert.check(values)?;
+            for rows in values.chunks(ROWS_AT_ONCE * insert.width) {
+                statements.push(statement(link, insert, rows)?);
+            }
+        }
+        link.run_all(&statements)
     }
 
     /// The rows of all keys, in no particular order.
@@ -140,6 +158,22 @@ impl Tx<'_> {
         link.ask("SELECT pg_advisory_xact_lock(number) FROM unnest($1::bigint[]) AS number", &[numbers])
             .map(|_| ())
     }
+}
+
+/// A statement of PostgreSQL with its values.
+fn statement<'p>(
+    link: &mut Link,
+    insert: &'static InsertMany,
+    rows: &[Param<'p>],
+) -> Result<(Statement, Vec<Value<'p>>), Error> {
+    let width = insert.width;
+    let one_row = link.prepare(insert.one_row())?;
+    if rows.len() == width {
+        return Ok((one_row, rows.iter().map(|value| Value::One(*value)).collect()));
+    }
+    let sql = insert.many_rows(one_row.params().iter().map(|kind| kind.name()));
+    let column = |at| Value::Column(rows.iter().skip(at).step_by(width).copied().collect());
+    Ok((link.prepare(&sql)?, (0..width).map(column).collect()))
 }
 
 fn lock_number(scope: &str, key: &str) -> i64 {

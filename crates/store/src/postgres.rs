@@ -12,6 +12,7 @@ use kernel::Stopwatch;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 use std::time::Duration;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Config, Statement, error::SqlState};
@@ -294,6 +295,37 @@ impl Link {
         self.judge(result)
     }
 
+    /// Sends all statements at once and waits for all answers. The first failure counts: what follows it in a transaction
+    /// fails because of it.
+    pub(crate) fn run_all(&mut self, statements: &[(Statement, Vec<Value<'_>>)]) -> Result<(), Error> {
+        let values: Vec<Vec<&(dyn ToSql + Sync)>> =
+            statements.iter().map(|(_, values)| values.iter().map(Value::as_sql).collect()).collect();
+        let client = &self.client;
+        let mut answers: Vec<_> = statements
+            .iter()
+            .zip(&values)
+            .map(|((statement, _), values)| Some(Box::pin(client.execute(statement, values))))
+            .collect();
+        let mut results: Vec<Option<Result<u64, tokio_postgres::Error>>> =
+            statements.iter().map(|_| None).collect();
+        // Each is sent when it is first asked for its answer, so all are asked before any is waited for.
+        let all = std::future::poll_fn(|cx| {
+            for (answer, result) in answers.iter_mut().zip(&mut results) {
+                let Some(waiting) = answer else { continue };
+                if let Poll::Ready(ended) = waiting.as_mut().poll(cx) {
+                    (*answer, *result) = (None, Some(ended));
+                }
+            }
+            if answers.iter().all(Option::is_none) { Poll::Ready(()) } else { Poll::Pending }
+        });
+        let waited = self.runtime.block_on(async { tokio::time::timeout(self.answer_time, all).await });
+        drop(answers);
+        if let Err(late) = waited {
+            return self.judge(Err(late));
+        }
+        results.into_iter().flatten().try_for_each(|result| self.judge(Ok(result)).map(|_| ()))
+    }
+
     /// Runs text without parameters: `BEGIN`, `COMMIT`, a migration.
     pub(crate) fn control(&mut self, sql: &str) -> Result<(), Error> {
         let answer = self.client.batch_execute(sql);
@@ -378,6 +410,21 @@ impl Link {
             self.trouble = Some(Trouble::Unknown(error.clone()));
         } else if self.trouble.is_none() {
             self.trouble = before;
+        }
+    }
+}
+
+/// What stands for one parameter.
+pub(crate) enum Value<'p> {
+    One(Param<'p>),
+    Column(Vec<Param<'p>>),
+}
+
+impl Value<'_> {
+    fn as_sql(&self) -> &(dyn ToSql + Sync) {
+        match self {
+            Value::One(value) => value,
+            Value::Column(values) => values,
         }
     }
 }
