@@ -28,12 +28,12 @@ const CONNECT_TIME: Duration = Duration::from_millis(1_500);
 /// After a failed attempt to connect, the next one is made this much later.
 const PAUSE: Duration = Duration::from_millis(250);
 const ATTEMPTS: usize = 8;
-/// Statements of changes are planned once: they find rows by key, and planning an insertion of many rows anew each time
-/// takes longer than inserting them.
-const BEGIN: &str = "BEGIN; SET LOCAL plan_cache_mode = force_generic_plan";
-const BEGIN_SERIALIZABLE: &str =
-    "BEGIN ISOLATION LEVEL SERIALIZABLE; SET LOCAL plan_cache_mode = force_generic_plan";
 const STATEMENT_CACHE: usize = 512;
+/// Statements of changes find rows by key, so they are planned once: planning an insertion of many rows anew each time
+/// takes longer than inserting them. A plan that is made while a table is nearly empty must not read it whole for ever.
+const BEGIN: &str = "BEGIN; SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL enable_seqscan = off";
+const BEGIN_SERIALIZABLE: &str = "BEGIN ISOLATION LEVEL SERIALIZABLE;
+    SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL enable_seqscan = off";
 
 #[derive(Clone)]
 pub(crate) struct Postgres {
