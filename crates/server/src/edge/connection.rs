@@ -51,6 +51,8 @@ const DRAIN_LOOK: Duration = Duration::from_millis(100);
 /// with unread bytes would reset the connection and may take the answer with it.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 1024 * 1024;
+/// An unread body of so many bytes has usually come with its head; hyper throws it away, and the connection is kept.
+const SHORT_BODY: u64 = 4 * 1024;
 
 /// hyper's smallest buffers; heads and body pieces do not grow them beyond the size of a head.
 pub(crate) fn http_builder(limits: &Limits) -> http1::Builder {
@@ -86,7 +88,7 @@ pub(crate) struct Wire {
     own_answer: AtomicU16,
     /// The client has said that it sends no more.
     ended: AtomicBool,
-    /// The handler has left something of the request's body unread: hyper will close, and the client has to be told.
+    /// The handler has left a long body unread: hyper will close, and the client has to be told.
     unread: AtomicBool,
 }
 
@@ -184,7 +186,8 @@ impl RequestBody {
 impl Drop for RequestBody {
     fn drop(&mut self) {
         if let Some(wire) = &self.hold {
-            wire.unread.store(!self.ended && !self.body.is_end_stream(), Relaxed);
+            let short = self.body.size_hint().upper().is_some_and(|left| left <= SHORT_BODY);
+            wire.unread.store(!self.ended && !short, Relaxed);
             wire.busy.fetch_sub(1, Relaxed);
         }
     }

@@ -247,10 +247,11 @@ fn a_migration_killed_anywhere_leaves_the_old_or_the_new_schema(engine: Engine) 
         killed_before_its_end += usize::from(!status.success());
         match database.tables().as_slice() {
             [] => {}
-            all => {
-                assert_eq!(all, tables.as_slice(), "between the schemas");
-                assert_eq!(database.integer("SELECT version FROM schema_version"), newest);
+            all if database.integer("SELECT version FROM schema_version") == newest => {
+                assert_eq!(all, tables.as_slice(), "less than its version says");
             }
+            // Between two migrations; had the next one begun, it would fail below on what is there.
+            all => assert!(all.len() < tables.len() && all.iter().all(|table| tables.contains(table))),
         }
         program.run(&["migrate"]).expect_done();
         assert_eq!(database.integer("SELECT version FROM schema_version"), newest);
@@ -280,6 +281,7 @@ fn empty(database: &Database) {
 fn a_schema_of_a_newer_program_is_refused_and_left_alone(engine: Engine) {
     let mut server = Server::start(engine);
     server.stop();
+    let version = server.database.integer("SELECT version FROM schema_version");
     server.database.execute("UPDATE schema_version SET version = 99");
     for command in [&["serve"][..], &["migrate"], &["key", "create", "backend"], &["doctor"]] {
         let refused = server.command(command);
@@ -288,7 +290,7 @@ fn a_schema_of_a_newer_program_is_refused_and_left_alone(engine: Engine) {
         assert!(told.contains("schema version 99") && told.contains("newer"), "{command:?} {told}");
     }
     assert_eq!(server.database.integer("SELECT version FROM schema_version"), 99);
-    server.database.execute("UPDATE schema_version SET version = 1");
+    server.database.execute(&format!("UPDATE schema_version SET version = {version}"));
     server.restart();
 }
 on_both_engines!(a_schema_of_a_newer_program_is_refused_and_left_alone);
