@@ -93,6 +93,7 @@ fn settings(connection: &Connection) -> rusqlite::Result<()> {
     {
         connection.pragma_update(None, name, value)?;
     }
+    connection.pragma_update_and_check(None, "wal_autocheckpoint", "8000", |_| Ok(()))?;
     Ok(())
 }
 

@@ -286,15 +286,20 @@ impl Account {
     }
 }
 
-/// `debt` is what entries took without a lot. As long as lots are worth more, held ones among them, nothing is owed.
+/// `debt` is what entries took without a lot.
 pub(crate) fn balance_object(unit: &str, balance: i64, held: i64, debt: i64) -> Object {
     let mut object = Object::new();
     object.text("unit", unit);
     object.number("balance", balance);
     object.number("held", held);
     object.number("available", balance - held);
-    object.number("owed", debt.min((-balance).max(0)));
+    object.number("owed", owed(balance, debt));
     object
+}
+
+/// As long as lots are worth more than the debt, held ones among them, nothing is owed.
+pub(crate) fn owed(balance: i64, debt: i64) -> i64 {
+    debt.min((-balance).max(0))
 }
 
 pub(crate) fn ends(at: Millis) -> Option<Millis> {

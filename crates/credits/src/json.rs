@@ -79,7 +79,8 @@ impl Default for Object {
     }
 }
 
-fn push_text(out: &mut String, value: &str) {
+/// A text as JSON has it; most need no escape, and are copied as they are.
+pub fn push_text(out: &mut String, value: &str) {
     if value.bytes().all(|byte| byte >= 0x20 && byte != b'"' && byte != b'\\') {
         out.push('"');
         out.push_str(value);

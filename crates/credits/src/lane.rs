@@ -78,7 +78,8 @@ impl Ledger {
             tokio::spawn(Lane::new(shared.clone()).run(jobs));
             sender
         });
-        Ledger { lanes: Arc::new(lanes.collect()), shared: shared.clone(), price_version }
+        let lanes = Arc::new(lanes.collect());
+        Ledger { lanes, shared, price_version }
     }
 
     pub fn settings(&self) -> &Arc<Settings> {

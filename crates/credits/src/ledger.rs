@@ -7,6 +7,7 @@ use crate::json::Object;
 use crate::lane::OwnerExists;
 use crate::machine::{self, Lack, Outcome, Stop};
 use crate::owner::{AccountId, Owner};
+use crate::reads::first_since;
 use crate::settings::Settings;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -53,7 +54,7 @@ const MORE_LOTS: &str = concat!(
     AND (priority, expires_at, source_rank, created_at, no) > ($3, $4, $5, $6, $7)
     ORDER BY priority, expires_at, source_rank, created_at, no LIMIT $2"
 );
-const ONE_LOT: &str =
+pub(crate) const ONE_LOT: &str =
     concat!("SELECT ", lot_columns!(), " FROM credit_lots WHERE account_id = $1 AND no = $2");
 const DUE_LOTS: &str = concat!(
     "SELECT ",
@@ -77,7 +78,6 @@ const ONE_ENTRY: &str =
 const GIVEN_BACK: &str = "
     SELECT CAST(COALESCE(SUM(amount), 0) AS BIGINT) FROM credit_entries WHERE account_id = $1 AND refund_of = $2";
 
-const MADE_AT: &str = "SELECT created_at FROM credit_entries WHERE account_id = $1 AND seq = $2";
 // A refund counts in the window of what it gives back, as it does in the rules.
 const SPENT_SINCE: &str = "
     SELECT CAST(COALESCE(SUM(-amount), 0) AS BIGINT) FROM credit_entries
@@ -725,18 +725,8 @@ fn load_lack(tx: &mut Tx<'_>, account: &mut Account, lack: &Lack) -> Result<bool
 fn spent_since(tx: &mut Tx<'_>, account: &Account, since: Millis) -> Result<i64, Error> {
     let id = account.id.as_str().to_string();
     let fresh = &account.changed.entries;
-    // Numbers have no gaps and times do not go back, so the first entry of the window is found by halving.
     let stored = fresh.first().map_or(account.seq, |entry| entry.seq - 1);
-    let (mut first, mut end) = (1, stored + 1);
-    while first < end {
-        let middle = first + (end - first) / 2;
-        let at: Millis = tx.query_one(MADE_AT, params![&id, middle], |row| row.get(0))?;
-        if at < since {
-            first = middle + 1;
-        } else {
-            end = middle;
-        }
-    }
+    let first = first_since(tx, &account.id, stored, since)?;
     let counts = |entry: &&Entry| match entry.kind {
         Kind::Debit | Kind::Capture => entry.seq >= first,
         Kind::Refund => entry.refund_of.is_some_and(|original| original >= first),

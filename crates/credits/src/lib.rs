@@ -26,6 +26,7 @@ pub use command::{
     Above, Action, Answer, Charge, Command, Error, Idempotency, NewGrant, Period, Refusal, Shortfall, Target,
 };
 pub use entry::{Entry, Kind, MAX_AMOUNT, Part, Source};
+pub use json::push_text;
 pub use lane::{Ledger, OwnerExists, apply_in};
 pub use owner::{AccountId, Item, Owner, item_id, owners_after, parse_item};
 pub use settings::{NoPrice, Price, Settings, SignupGrant, TokenPrices, Tokens};

@@ -51,7 +51,12 @@ fn newest(tx: &mut Tx<'_>, account: &AccountId) -> Result<Option<i64>, Error> {
 
 /// The first entry that was written at `at` or later; behind the newest when there is none. Times rise with the numbers
 /// of entries, so halving finds it without an index.
-fn first_since(tx: &mut Tx<'_>, account: &AccountId, newest: i64, at: Millis) -> Result<i64, Error> {
+pub(crate) fn first_since(
+    tx: &mut Tx<'_>,
+    account: &AccountId,
+    newest: i64,
+    at: Millis,
+) -> Result<i64, Error> {
     let (mut low, mut high) = (1, newest + 1);
     while low < high {
         let middle = low + (high - low) / 2;

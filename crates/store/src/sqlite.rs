@@ -188,7 +188,7 @@ fn write_loop(mut connection: Connection, shared: &SharedLock, path: &Path, jobs
     }
 }
 
-/// Runs what waits, each closure in a savepoint of its own, and commits once.
+/// Runs what waits, so that each closure can be undone by itself, and commits once.
 fn write_group(
     connection: &Connection,
     shared: &SharedLock,

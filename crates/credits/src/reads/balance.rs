@@ -1,8 +1,8 @@
 //! What an owner has now, although lots and holds may have ended that nobody has settled.
 
-use crate::account::{Account, Hold, Lot, NEVER, balance_object, ends};
+use crate::account::{self, Account, Hold, Lot, NEVER, balance_object, ends};
 use crate::entry::Source;
-use crate::ledger::{read_hold, read_lot};
+use crate::ledger::{ONE_LOT, hold_columns, read_hold, read_lot};
 use crate::machine;
 use crate::owner::{AccountId, Item, Owner, item_id};
 use kernel::Millis;
@@ -30,13 +30,11 @@ const PICTURE: &str = "
         SELECT * FROM credit_lots WHERE account_id = $1 AND NOT ended AND expires_at <= $2
         ORDER BY expires_at LIMIT $4) AS due_ones";
 /// The range takes in everything: it leads SQLite to the index of the few that are open, past those that have ended.
-const HOLDS: &str = "
-    SELECT no, amount, captured, status, feature, quantity, price_version, reason, metadata, parts, expires_at,
-           created_at, ended_at
-    FROM credit_holds WHERE account_id = $1 AND status = 'held' AND expires_at > $2";
-const LOT: &str = "
-    SELECT no, source, amount, remaining, held, priority, expires_at, created_at, reason, metadata, source_ref, ended
-    FROM credit_lots WHERE account_id = $1 AND no = $2";
+const HOLDS: &str = concat!(
+    "SELECT ",
+    hold_columns!(),
+    " FROM credit_holds WHERE account_id = $1 AND status = 'held' AND expires_at > $2"
+);
 const VERSION: &str = "SELECT version FROM credit_accounts WHERE id = $1";
 const UNITS: &str = "SELECT unit FROM credit_accounts WHERE owner = $1 ORDER BY unit";
 
@@ -49,7 +47,8 @@ pub struct Balance {
     pub unit: String,
     pub balance: i64,
     pub held: i64,
-    pub owed: i64,
+    /// What was taken without a grant.
+    pub debt: i64,
     /// Those with something left, in burn-down order.
     pub grants: Vec<Lot>,
 }
@@ -57,11 +56,16 @@ pub struct Balance {
 impl Balance {
     pub(super) fn nothing(account: AccountId, unit: &str) -> Balance {
         let unit = unit.to_string();
-        Balance { account, exists: false, unit, balance: 0, held: 0, owed: 0, grants: Vec::new() }
+        Balance { account, exists: false, unit, balance: 0, held: 0, debt: 0, grants: Vec::new() }
     }
 
     pub fn available(&self) -> i64 {
         self.balance - self.held
+    }
+
+    /// What lies below zero.
+    pub fn owed(&self) -> i64 {
+        account::owed(self.balance, self.debt)
     }
 
     pub fn grant_id(&self, lot: &Lot) -> String {
@@ -70,7 +74,7 @@ impl Balance {
 
     /// `{unit, balance, held, available, owed}`
     pub fn figures_json(&self) -> String {
-        balance_object(&self.unit, self.balance, self.held, self.owed).end()
+        balance_object(&self.unit, self.balance, self.held, self.debt).end()
     }
 
     /// The same with `grants`.
@@ -86,7 +90,7 @@ impl Balance {
             object.end()
         };
         let grants: Vec<String> = self.grants.iter().map(grant).collect();
-        let mut object = balance_object(&self.unit, self.balance, self.held, self.owed);
+        let mut object = balance_object(&self.unit, self.balance, self.held, self.debt);
         object.raw("grants", &format!("[{}]", grants.join(",")));
         object.end()
     }
@@ -194,7 +198,7 @@ fn take_in_holds(tx: &mut Tx<'_>, id: &AccountId, account: &mut Account) -> Resu
     let parts = holds.iter().flat_map(|hold| &hold.parts).filter_map(|part| part.lot);
     let missing: BTreeSet<i64> = parts.filter(|no| !account.lots.contains_key(no)).collect();
     for no in missing {
-        if let Some(lot) = tx.query_opt(LOT, params![id.as_str(), no], read_lot)? {
+        if let Some(lot) = tx.query_opt(ONE_LOT, params![id.as_str(), no], read_lot)? {
             account.take_in(lot);
         }
     }
@@ -217,7 +221,7 @@ fn settled(mut account: Account, now: Millis) -> Result<Balance, Error> {
         unit: account.unit,
         balance: account.balance,
         held: account.held,
-        owed: account.owed,
+        debt: account.owed,
         grants,
     })
 }

@@ -163,7 +163,7 @@ impl Past {
             unit: self.unit,
             balance: total + (held - held_of_the_living) - self.owed,
             held,
-            owed: self.owed,
+            debt: self.owed,
             grants: self.alive,
         }
     }

@@ -122,7 +122,7 @@ fn hold_for(amount: i64, time: i64) -> Action {
 }
 
 fn figures(balance: &Balance) -> [i64; 4] {
-    [balance.balance, balance.held, balance.available(), balance.owed]
+    [balance.balance, balance.held, balance.available(), balance.debt]
 }
 
 #[tokio::test]
@@ -233,8 +233,8 @@ async fn a_moment_of_the_past_is_what_its_entries_add_up_to() {
             .collect();
         let grants: BTreeMap<i64, i64> = found.grants.iter().map(|lot| (lot.no, lot.remaining)).collect();
         assert_eq!(grants, expected, "at {at}");
-        assert_eq!(found.owed, -lots.get(&None).copied().unwrap_or(0), "at {at}");
-        let held_by_the_dead = found.balance + found.owed - expected.values().sum::<i64>();
+        assert_eq!(found.debt, -lots.get(&None).copied().unwrap_or(0), "at {at}");
+        let held_by_the_dead = found.balance + found.debt - expected.values().sum::<i64>();
         assert!((0..=found.held).contains(&held_by_the_dead), "at {at}: {found:?}");
     }
     // Now, both ways of asking are one.
@@ -390,4 +390,14 @@ async fn holds_are_listed_as_they_are_now() {
     assert_eq!(list(Some(HoldStatus::Held), 220).await, newest_first[..3]);
     assert_eq!(list(Some(HoldStatus::Expired), 220).await, newest_first[3..]);
     assert_eq!(list(Some(HoldStatus::Captured), 220).await, Vec::<String>::new());
+}
+
+#[test]
+fn what_is_owed_is_the_same_in_figures_and_json() {
+    let nothing = Balance::nothing(AccountId::of(&Owner::User("ada".into()), "credits"), "credits");
+    for (balance, debt, owed) in [(5, 5, 0), (0, 0, 0), (-3, 3, 3), (-3, 5, 3)] {
+        let found = Balance { balance, debt, ..nothing.clone() };
+        assert_eq!(found.owed(), owed, "{balance} with a debt of {debt}");
+        assert!(found.json().contains(&format!("\"owed\":{owed},")), "{}", found.json());
+    }
 }

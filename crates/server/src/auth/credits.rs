@@ -225,7 +225,7 @@ impl<'a> BalanceBody<'a> {
             balance: balance.balance,
             held: balance.held,
             available: balance.available(),
-            owed: balance.owed,
+            owed: balance.owed(),
             grants: balance.grants.iter().map(grant).collect(),
         }
     }

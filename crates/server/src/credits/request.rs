@@ -1,9 +1,10 @@
 //! What a body at the credits door asks for, and that same request in the one spelling by which replays are judged.
 
 use crate::service::Failure;
-use crate::service::json::{Json, Members, REASON_CHARS, push_text};
+use crate::service::json::{Json, Members, REASON_CHARS};
 use credits::{
     Above, Action, Charge, Item, NewGrant, NoPrice, Owner, Period, Settings, Source, Target, Tokens,
+    push_text,
 };
 use kernel::time;
 use std::borrow::Cow;

@@ -2,7 +2,7 @@
 //! what the doors refuse can be named by its path, and nothing is taken for something else.
 
 use super::failure::Failure;
-use credits::Owner;
+use credits::{Owner, push_text};
 use kernel::Millis;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::Number;
@@ -329,16 +329,6 @@ fn write(value: Json<'_>, out: &mut String) -> Result<(), Repeated> {
         }
     }
     Ok(())
-}
-
-pub(crate) fn push_text(out: &mut String, value: &str) {
-    if value.bytes().all(|byte| byte >= 0x20 && byte != b'"' && byte != b'\\') {
-        out.push('"');
-        out.push_str(value);
-        out.push('"');
-    } else {
-        out.push_str(&serde_json::Value::from(value).to_string());
-    }
 }
 
 #[cfg(test)]

@@ -155,7 +155,7 @@ fn in_words(balance: &Balance) -> String {
         balance.balance,
         balance.held,
         balance.available(),
-        balance.owed
+        balance.owed()
     );
     for lot in &balance.grants {
         let end = match lot.expires_at {
