@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::harness::browser::cookie_meaning;
 use crate::harness::database::quoted;
 use crate::harness::{Browser, Connection, Engine, PASSWORD, Request, Server, at_full_length, in_parallel};
 use crate::on_both_engines;
@@ -117,11 +118,10 @@ fn mutated_cookies_open_nothing(engine: Engine) {
             }
         }
         let text = String::from_utf8(bytes).expect("ASCII");
-        if text == value {
+        if cookie_meaning(&text) == cookie_meaning(&value) {
             continue;
         }
         let answer = connection.exchange(&with_cookie("/api/auth/get-session", &text)).expect("an answer");
-        // The same signature in another spelling of its percent-encoding would be no forgery; none arises here.
         assert_eq!((answer.status, answer.text().as_str()), (200, "null"), "{text}\n{value}");
     }
     let good = connection.exchange(&with_cookie("/api/auth/get-session", &value)).expect("an answer");

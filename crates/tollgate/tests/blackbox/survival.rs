@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::harness::browser::cookie_meaning;
 use crate::harness::database::quoted;
 use crate::harness::{Browser, Connection, Engine, PASSWORD, Request, Server};
 use crate::on_both_engines;
@@ -164,31 +165,10 @@ fn mutations(value: &str, count: usize) -> Vec<String> {
             }
         }
         let changed: String = changed.into_iter().collect();
-        let same = |text: &str| meaning(text) == meaning(value);
+        let same = |text: &str| cookie_meaning(text) == cookie_meaning(value);
         if !same(&changed) {
             found.insert(changed);
         }
     }
     found.into_iter().collect()
-}
-
-/// What a cookie's value stands for: without quotes and spaces around it, with percent signs decoded.
-fn meaning(text: &str) -> Vec<u8> {
-    let text = text.trim().trim_matches('"').trim();
-    let (mut bytes, mut rest) = (Vec::new(), text.as_bytes());
-    while let [first, tail @ ..] = rest {
-        let digits = tail.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
-        let decoded = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        match (first, decoded) {
-            (b'%', Some(byte)) => {
-                bytes.push(byte);
-                rest = &tail[2..];
-            }
-            _ => {
-                bytes.push(*first);
-                rest = tail;
-            }
-        }
-    }
-    bytes
 }

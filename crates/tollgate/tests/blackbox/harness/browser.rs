@@ -23,6 +23,28 @@ pub struct Browser {
     cookies: Vec<Cookie>,
 }
 
+/// What a cookie's value stands for: without quotes and spaces around it, with percent signs decoded.
+/// Two spellings of one value are one cookie, so that a test that forges values must leave them out.
+pub fn cookie_meaning(text: &str) -> Vec<u8> {
+    let text = text.trim().trim_matches('"').trim();
+    let (mut bytes, mut rest) = (Vec::new(), text.as_bytes());
+    while let [first, tail @ ..] = rest {
+        let digits = tail.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
+        let decoded = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        match (first, decoded) {
+            (b'%', Some(byte)) => {
+                bytes.push(byte);
+                rest = &tail[2..];
+            }
+            _ => {
+                bytes.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    bytes
+}
+
 /// Path and query of a link.
 pub fn path_of(link: &str) -> &str {
     let behind_scheme = link.find("://").map_or(0, |at| at + 3);
