@@ -5,13 +5,13 @@ use super::endpoint::{Access, Call, Endpoint, Outcome, Reply, Spec};
 use super::error::{Code, Failure};
 use super::fields::Fields;
 use super::password::prove;
-use crate::app::{App, may_mail, promise_mail};
-use credits::Owner;
+use crate::app::{may_mail, promise_mail};
+use gate::departure::delete_user;
 use http::StatusCode;
 use identity::one_time::{self, Consumed, Purpose};
-use identity::{User, users};
+use identity::User;
 use kernel::signed::encode_uri_component;
-use kernel::{Secret, UserId, random};
+use kernel::{Secret, random};
 use mail::{Link, Message};
 use serde_json::json;
 
@@ -59,16 +59,9 @@ impl Endpoint for DeleteUser {
             return Err(Code::SessionExpired.into());
         }
         let (app, id) = (call.app.clone(), live.user.id.clone());
-        call.app.store.write(move |tx| delete(tx, &app, &id)).await?;
+        call.app.store.write(move |tx| delete_user(tx, app.ledger.settings(), &id)).await?;
         Ok(deleted(&call))
     }
-}
-
-/// Personal data goes; what was paid and spent stays under the bare id.
-fn delete(tx: &mut store::Tx<'_>, app: &App, id: &UserId) -> Result<bool, store::Error> {
-    let deleted = users::delete(tx, id)?;
-    credits::close_owner(tx, app.ledger.settings(), &Owner::User(id.as_str().to_owned()))?;
-    Ok(deleted)
 }
 
 fn deleted(call: &Call) -> Reply {
@@ -112,7 +105,9 @@ async fn delete_with_token(call: &Call, user: &User, token: String) -> Result<()
             let used: Consumed<serde_json::Value> =
                 one_time::consume(tx, &app.vault, Purpose::DeleteUser, &token, now)?;
             match used {
-                Consumed::Now(found) if found.subject == id.as_str() => delete(tx, &app, &id),
+                Consumed::Now(found) if found.subject == id.as_str() => {
+                    delete_user(tx, app.ledger.settings(), &id)
+                }
                 _ => Ok::<_, store::Error>(false),
             }
         })

@@ -134,7 +134,7 @@ fn make(
     };
     // Otherwise it waits for the proof: addresses that nobody reads must not be worth anything.
     if !settings.require_verification {
-        credits::signup::grant(tx, app.ledger.settings(), &app.vault, id.as_str(), &email, now)?;
+        gate::arrival::welcome(tx, app.ledger.settings(), &app.vault, &id, &email, now)?;
     }
     Ok(made)
 }

@@ -253,7 +253,7 @@ fn follow(
             }
             let proven = users::verify_email(tx, &user.id, &email, now)?;
             if proven && app.settings.email_password.require_verification {
-                credits::signup::grant(tx, app.ledger.settings(), &app.vault, user.id.as_str(), &email, now)?;
+                gate::arrival::welcome(tx, app.ledger.settings(), &app.vault, &user.id, &email, now)?;
             }
             Ok(Followed::Proven(User { email_verified: true, updated_at: now, ..user }))
         }

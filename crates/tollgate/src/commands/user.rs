@@ -3,7 +3,8 @@
 use crate::config::{Loaded, duration::parse_duration};
 use crate::deployment::{Deployment, now};
 use crate::terminal::{Failure, Outcome, Terminal};
-use credits::Owner;
+use gate::arrival::welcome;
+use gate::departure::delete_user;
 use identity::passwords::{self, Policy, Weakness, Workspace};
 use identity::users::{self, NewUser};
 use identity::{EmailAddress, User, accounts, sessions};
@@ -66,7 +67,7 @@ pub fn create_with_password(
     let created = users::create(tx, new, now, rng)?;
     if let Some(user) = &created {
         accounts::set_password(tx, &user.id, hash, now, rng)?;
-        credits::signup::grant(tx, terms, vault, user.id.as_str(), &user.email, now)?;
+        welcome(tx, terms, vault, &user.id, &user.email, now)?;
     }
     Ok(created)
 }
@@ -191,11 +192,7 @@ pub fn delete(loaded: Loaded, who: &str, sure: bool, terminal: &Terminal) -> Out
         return Err(Failure::new("Nothing was deleted.", "Type the address to confirm, or use --yes."));
     }
     let (id, terms) = (user.id.clone(), deployment.config.credits.clone());
-    let deleted = deployment.write(move |tx| {
-        let deleted = users::delete(tx, &id)?;
-        credits::close_owner(tx, &terms, &Owner::User(id.as_str().to_owned()))?;
-        Ok(deleted)
-    });
+    let deleted = deployment.write(move |tx| delete_user(tx, &terms, &id));
     still_there(deleted?, who)?;
     let text = format!(
         "Deleted {} ({}) with sessions, accounts and pending links. What the ledger says stays under the id.",

@@ -1,0 +1,4 @@
+//! May you pass: what happens when someone arrives or leaves, guests and their allowances, authorise-and-charge.
+
+pub mod arrival;
+pub mod departure;
