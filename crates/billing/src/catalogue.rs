@@ -1,0 +1,104 @@
+//! What is sold: packs of credits and plans that bring credits every period, as the configuration names them.
+
+use std::collections::BTreeMap;
+
+/// What may be bought. Browsers name an item; prices, credits and units never come from them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Catalogue {
+    pub packs: BTreeMap<String, Pack>,
+    pub plans: BTreeMap<String, Plan>,
+}
+
+/// Credits for a single payment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pack {
+    /// Stripe's id of the price.
+    pub price: String,
+    /// For each piece.
+    pub credits: i64,
+    pub unit: String,
+    /// In the smallest unit of the currency. Only shown: what is charged stands at Stripe.
+    pub amount: i64,
+    /// As Stripe writes it: three small letters.
+    pub currency: String,
+    /// The buyer names the amount.
+    pub custom: Option<Custom>,
+}
+
+/// Pay what you want, within bounds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Custom {
+    /// In the smallest unit of the currency.
+    pub min: i64,
+    pub max: i64,
+    /// Credits for 100 of the smallest unit.
+    pub credits_per_100: i64,
+}
+
+/// Credits for every period that was paid.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    pub price: String,
+    pub credits: i64,
+    pub unit: String,
+    pub amount: i64,
+    pub currency: String,
+    pub interval: Interval,
+    pub trial_days: u32,
+    pub trial_credits: i64,
+    pub rollover: Rollover,
+    /// What it turns on in the app, beside credits.
+    pub features: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interval {
+    Day,
+    Week,
+    Month,
+    Year,
+}
+
+impl Interval {
+    pub fn name(self) -> &'static str {
+        match self {
+            Interval::Day => "day",
+            Interval::Week => "week",
+            Interval::Month => "month",
+            Interval::Year => "year",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Interval> {
+        [Interval::Day, Interval::Week, Interval::Month, Interval::Year]
+            .into_iter()
+            .find(|interval| interval.name() == text)
+    }
+}
+
+/// What becomes of a period's credits that nobody used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rollover {
+    None,
+    /// At most so many live on.
+    Capped(i64),
+    Full,
+}
+
+impl Rollover {
+    /// How many of the unused ones live on.
+    pub fn of(self, unused: i64) -> i64 {
+        match self {
+            Rollover::None => 0,
+            Rollover::Capped(cap) => unused.min(cap),
+            Rollover::Full => unused,
+        }
+    }
+}
+
+impl Catalogue {
+    /// The plan that a price of Stripe's stands for.
+    pub fn plan_of_price(&self, price: &str) -> Option<(&str, &Plan)> {
+        self.plans.iter().find(|(_, plan)| plan.price == price).map(|(name, plan)| (name.as_str(), plan))
+    }
+}
