@@ -70,7 +70,7 @@ impl Side for BetterAuth {
     }
 }
 
-fn folder() -> PathBuf {
+pub(crate) fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("better-auth")
 }
 

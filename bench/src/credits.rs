@@ -7,11 +7,11 @@
 mod growth;
 mod in_process;
 mod ledger;
-mod load;
+pub(crate) mod load;
 mod naive;
 pub mod options;
-mod over_http;
-mod raw;
+pub(crate) mod over_http;
+pub(crate) mod raw;
 
 use crate::cache::Cache;
 use crate::machine::Conditions;

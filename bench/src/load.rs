@@ -29,6 +29,8 @@ pub trait Exchange {
 #[derive(Debug, PartialEq)]
 pub enum Verdict {
     Good,
+    /// A first step: the same connection sends its next request at once, and the time runs on until the last answer.
+    GoesOn,
     /// The server is busy and says so; a polite client comes again after that time.
     Refused(Duration),
     /// Fails the run.
@@ -180,6 +182,8 @@ impl Tally {
         match verdict {
             Verdict::Wrong(what) => return Err(what.clone()),
             _ if now < begin || now >= end => {}
+            // Only the last step is noted.
+            Verdict::GoesOn => {}
             Verdict::Good => self.latencies.record(now - since),
             Verdict::Refused(_) => self.refused += 1,
         }
@@ -289,7 +293,7 @@ impl Pool {
         Ok(())
     }
 
-    /// Reads what is there; gives the verdict when the answer is whole.
+    /// Reads what is there; gives the verdict when the answer is whole and nothing follows it.
     fn receive(&mut self, at: usize, exchange: &mut impl Exchange) -> Result<Option<Verdict>, String> {
         let connection = &mut self.connections[at];
         let count = match connection.stream.read(&mut self.buffer) {
@@ -325,6 +329,11 @@ impl Pool {
         connection.waiting = false;
         if closes {
             self.connections[at].stream = self.connect(at)?;
+        }
+        if verdict == Verdict::GoesOn {
+            let since = self.connections[at].since;
+            self.send(at, exchange, since)?;
+            return Ok(None);
         }
         Ok(Some(verdict))
     }
@@ -438,6 +447,37 @@ mod tests {
                 },
             );
         assert_eq!(closed_loop(span(address, 4, 1_000), &mut Plain).unwrap_err(), "status 500");
+    }
+
+    /// Two requests for each operation.
+    struct InSteps {
+        begun: bool,
+        sent: usize,
+    }
+
+    impl Exchange for InSteps {
+        fn write_request(&mut self, out: &mut Vec<u8>) -> usize {
+            out.extend_from_slice(b"GET / HTTP/1.1\r\n\r\n");
+            self.sent += 1;
+            usize::from(std::mem::take(&mut self.begun))
+        }
+
+        fn check(&mut self, step: usize, _: &Answer<'_>) -> Verdict {
+            self.begun = step == 0;
+            if step == 0 { Verdict::GoesOn } else { Verdict::Good }
+        }
+    }
+
+    #[test]
+    fn an_operation_in_steps_counts_once_and_takes_the_time_of_all() {
+        let address = server(|_| {
+            std::thread::sleep(Duration::from_millis(20));
+            OK
+        });
+        let mut exchange = InSteps { begun: false, sent: 0 };
+        let mut tally = closed_loop(span(address, 4, 300), &mut exchange).unwrap();
+        assert_eq!(tally.total as usize * 2, exchange.sent);
+        assert!(tally.latencies.percentile(0.0) >= 40.0, "{}", tally.latencies.percentile(0.0));
     }
 
     #[test]

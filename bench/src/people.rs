@@ -111,7 +111,7 @@ impl Cookies {
         self.ends.len() as u32
     }
 
-    fn of_person(&self, number: usize) -> &[u8] {
+    pub fn of_person(&self, number: usize) -> &[u8] {
         let from = if number == 0 { 0 } else { self.ends[number - 1] as usize };
         &self.text[from..self.ends[number] as usize]
     }
@@ -138,7 +138,7 @@ impl<'a> SessionChecks<'a> {
     }
 }
 
-fn session_check_head(address: SocketAddr) -> String {
+pub(crate) fn session_check_head(address: SocketAddr) -> String {
     format!(
         "GET /api/auth/get-session HTTP/1.1\r\nHost: {address}\r\nAccept: application/json\r\nUser-Agent: {USER_AGENT}\r\n"
     )

@@ -35,8 +35,13 @@ impl Draw {
     }
 
     pub fn owner(&mut self) -> &str {
-        let number = self.dice.below(self.among);
-        &self.owners[number as usize]
+        let number = self.number();
+        &self.owners[number]
+    }
+
+    /// The owner's place in the list.
+    pub fn number(&mut self) -> usize {
+        self.dice.below(self.among) as usize
     }
 
     /// In the form that most clients make.

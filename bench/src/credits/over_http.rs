@@ -72,7 +72,7 @@ pub fn measure(options: &Options, cache: &Rc<Cache>) -> Result<Found, String> {
         let server = side.start(Contents::Seeded)?;
         let configuration = cache.run_file(&format!("{}.toml", side.key()));
         let service_key = make_key(&program()?, &configuration)?;
-        grant_plenty(server.address, &service_key)?;
+        grant_plenty(server.address, &service_key, &owners())?;
         found.versions.insert(side.key().into(), json!(side.versions()));
         players.push(Player { names: *names, server, service_key });
     }
@@ -84,7 +84,7 @@ pub fn measure(options: &Options, cache: &Rc<Cache>) -> Result<Found, String> {
 }
 
 /// `tollgate key create`, as an operator does it while the server runs.
-fn make_key(program: &Path, configuration: &Path) -> Result<String, String> {
+pub(crate) fn make_key(program: &Path, configuration: &Path) -> Result<String, String> {
     let mut command = Command::new(program);
     command.arg("--config").arg(configuration).args(["key", "create", "bench", "--json"]);
     let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
@@ -95,9 +95,8 @@ fn make_key(program: &Path, configuration: &Path) -> Result<String, String> {
 }
 
 /// From a few connections at once, so that commits are shared.
-fn grant_plenty(address: SocketAddr, service_key: &str) -> Result<(), String> {
+pub(crate) fn grant_plenty(address: SocketAddr, service_key: &str, owners: &[String]) -> Result<(), String> {
     const AT_ONCE: usize = 32;
-    let owners = owners();
     std::thread::scope(|scope| {
         let grant = |owners: &[String]| {
             let mut client = Client::connect(address)?;
@@ -118,7 +117,14 @@ fn grant_plenty(address: SocketAddr, service_key: &str) -> Result<(), String> {
     })
 }
 
-fn write_post(out: &mut Vec<u8>, address: SocketAddr, path: &str, service_key: &str, key: &str, body: &str) {
+pub(crate) fn write_post(
+    out: &mut Vec<u8>,
+    address: SocketAddr,
+    path: &str,
+    service_key: &str,
+    key: &str,
+    body: &str,
+) {
     let length = body.len();
     // Writing to memory cannot fail.
     let _ = write!(
@@ -128,7 +134,7 @@ fn write_post(out: &mut Vec<u8>, address: SocketAddr, path: &str, service_key: &
 }
 
 /// `GET /healthz`: what HTTP itself costs this server.
-struct Health(SocketAddr);
+pub(crate) struct Health(pub SocketAddr);
 
 impl Exchange for Health {
     fn write_request(&mut self, out: &mut Vec<u8>) -> usize {
