@@ -23,7 +23,7 @@ use std::rc::Rc;
 
 /// What a measure found.
 #[derive(Default)]
-struct Found {
+pub(crate) struct Found {
     groups: Vec<Group>,
     bars: Vec<Bar>,
     versions: Map<String, Value>,
