@@ -1,4 +1,5 @@
 //! May you pass: what happens when someone arrives or leaves, guests and their allowances, authorise-and-charge.
 
 pub mod arrival;
+pub mod authorize;
 pub mod departure;

@@ -123,6 +123,19 @@ impl<'r> UserView<'r> {
         })
     }
 
+    pub fn standing(&self, now: Millis) -> Standing {
+        match (self.banned, self.ban_expires) {
+            (false, _) => Standing::Good,
+            (true, Some(end)) if end <= now => Standing::BanEnded,
+            (true, _) => Standing::Banned,
+        }
+    }
+
+    /// The user's roles: they stand in one text, separated by commas.
+    pub fn roles(&self) -> impl Iterator<Item = &'r str> {
+        self.role.unwrap_or("").split(',').map(str::trim).filter(|role| !role.is_empty())
+    }
+
     pub(crate) fn to_user(self) -> User {
         User {
             id: UserId::from_text(self.id),
@@ -166,11 +179,7 @@ impl User {
     }
 
     pub fn standing(&self, now: Millis) -> Standing {
-        match (self.banned, self.ban_expires) {
-            (false, _) => Standing::Good,
-            (true, Some(end)) if end <= now => Standing::BanEnded,
-            (true, _) => Standing::Banned,
-        }
+        self.view().standing(now)
     }
 
     /// A user as sign-up would make it; also what a sign-up with a taken address answers, so that the two look alike.

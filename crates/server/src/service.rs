@@ -2,6 +2,7 @@
 
 pub(crate) mod body;
 pub(crate) mod failure;
+pub(crate) mod idempotency;
 pub(crate) mod json;
 pub(crate) mod moment;
 pub(crate) mod query;
@@ -10,8 +11,11 @@ pub(crate) use failure::Failure;
 
 use crate::app::App;
 use crate::edge::RequestContext;
-use http::HeaderMap;
-use http::header::AUTHORIZATION;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use identity::service_keys::{self, Scope, Shown};
 use kernel::Millis;
 use std::sync::Arc;
@@ -35,10 +39,20 @@ pub(crate) async fn admit(
     scope: Scope,
     context: &RequestContext,
 ) -> Result<Caller, Failure> {
-    let text = shown(headers).ok_or(Failure::InvalidServiceKey)?.to_owned();
+    let text = shown(headers)?.to_owned();
     let looking = app.clone();
     let found = app.store.read(move |tx| service_keys::find(tx, &looking.vault, &text)).await;
-    let key: Shown = found.map_err(Failure::Store)?.ok_or(Failure::InvalidServiceKey)?;
+    accept(app, found.map_err(Failure::Store)?, scope, context)
+}
+
+/// Judges a key that was looked up, together with something else perhaps.
+pub(crate) fn accept(
+    app: &Arc<App>,
+    found: Option<Shown>,
+    scope: Scope,
+    context: &RequestContext,
+) -> Result<Caller, Failure> {
+    let key = found.ok_or(Failure::InvalidServiceKey)?;
     if key.is_news(context.now) {
         note_use(app, key.id.clone(), context.now);
     }
@@ -48,10 +62,14 @@ pub(crate) async fn admit(
     Ok(Caller { key_id: key.id })
 }
 
-fn shown(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, text) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-    let text = text.trim();
-    (scheme.eq_ignore_ascii_case("bearer") && service_keys::looks_like_one(text)).then_some(text)
+/// The text of the key that a caller shows; what cannot be one costs no look into the database.
+pub(crate) fn shown(headers: &HeaderMap) -> Result<&str, Failure> {
+    let text = || {
+        let (scheme, text) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+        let text = text.trim();
+        (scheme.eq_ignore_ascii_case("bearer") && service_keys::looks_like_one(text)).then_some(text)
+    };
+    text().ok_or(Failure::InvalidServiceKey)
 }
 
 /// Beside the answer: whoever calls neither waits for it nor hears of its failure.
@@ -64,4 +82,16 @@ fn note_use(app: &Arc<App>, id: String, now: Millis) {
             tracing::warn!(%error, "the use of a service key was not noted");
         }
     });
+}
+
+/// What the edge found out about a request.
+pub(crate) fn context_of(request: &Request) -> RequestContext {
+    request.extensions().get().cloned().expect("the edge stands before every door")
+}
+
+pub(crate) fn json_response(status: u16, body: String) -> Response {
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
 }

@@ -1,12 +1,12 @@
 //! Many debits in one request. Each item has the status that the single call would have had.
 
-use super::change::{check_key, command};
+use super::change::command;
 use super::request::{self, Desk};
-use super::{context_of, json_response};
 use crate::app::App;
 use crate::edge::RequestContext;
+use crate::service::idempotency::check_key;
 use crate::service::json::{Json, Members};
-use crate::service::{Caller, Failure, admit, body};
+use crate::service::{Caller, Failure, admit, body, context_of, json_response};
 use axum::extract::{Request, State};
 use axum::response::Response;
 use credits::{Answer, Command};

@@ -1,32 +1,18 @@
 //! The steps of every change, in their order: service key, content type, body, idempotency key, owner, the ledger's rules.
 
 use super::request::{Desk, Order};
-use super::{IDEMPOTENT_REPLAYED, context_of, json_response};
 use crate::app::App;
 use crate::edge::RequestContext;
+use crate::service::idempotency::{Key, header_key, mark_replay};
 use crate::service::json::Members;
-use crate::service::{Caller, Failure, admit, body};
+use crate::service::{Caller, Failure, admit, body, context_of, json_response};
 use axum::extract::Request;
 use axum::response::Response;
 use credits::{Answer, Command, Error, Idempotency};
-use http::{HeaderMap, HeaderName, HeaderValue};
 use identity::service_keys::Scope;
 use std::sync::Arc;
 
 const BODY_BYTES: usize = 64 * 1024;
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-/// As `field` in answers.
-const IDEMPOTENCY_FIELD: &str = "Idempotency-Key";
-const KEY_CHARS: usize = 255;
-
-/// Whether an effect must happen under a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Key {
-    Required,
-    Optional,
-    /// It sets something, so doing it again changes nothing.
-    None,
-}
 
 pub(super) type Read = fn(&mut Members<'_>, &Desk<'_>) -> Result<Order, Failure>;
 
@@ -41,7 +27,7 @@ pub(super) async fn serve(app: Arc<App>, key: Key, read: Read, request: Request)
 fn response(answer: Answer) -> Response {
     let mut response = json_response(answer.status, answer.body);
     if answer.replayed {
-        response.headers_mut().insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
+        mark_replay(&mut response);
     }
     response
 }
@@ -82,33 +68,11 @@ pub(super) fn command(
         action: order.action,
         actor: caller.actor(),
         request_id: Some(context.request_id.as_str().to_owned()),
-        idempotency: key.map(|key| Idempotency { key, request: order.spelling }),
+        idempotency: key.map(|key| Idempotency { key, request: order.spelling, scope: None }),
     }
 }
 
 /// `/api/credits/holds/{id}/capture`; ids have no letter that a URL would spell differently.
 fn id_of(path: &str) -> &str {
     path.split('/').nth(4).unwrap_or("")
-}
-
-fn header_key(headers: &HeaderMap, key: Key) -> Result<Option<String>, Failure> {
-    if key == Key::None {
-        return Ok(None);
-    }
-    let mut given = headers.get_all(IDEMPOTENCY_KEY).iter();
-    match (given.next(), given.next()) {
-        (None, _) if key == Key::Required => Err(Failure::missing(IDEMPOTENCY_FIELD)),
-        (None, _) => Ok(None),
-        (Some(_), Some(_)) => Err(Failure::invalid(IDEMPOTENCY_FIELD, "it stands twice")),
-        (Some(given), None) => {
-            let text = given.to_str().unwrap_or("");
-            check_key(text).map_err(|message| Failure::invalid(IDEMPOTENCY_FIELD, message))?;
-            Ok(Some(text.to_owned()))
-        }
-    }
-}
-
-pub(super) fn check_key(text: &str) -> Result<(), &'static str> {
-    let visible = (1..=KEY_CHARS).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
-    if visible { Ok(()) } else { Err("it must be 1 to 255 visible ASCII characters") }
 }

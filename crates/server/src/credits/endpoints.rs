@@ -1,9 +1,10 @@
 //! What changes the ledger: each path with how its body is read, and what the OpenAPI document says of it.
 
-use super::change::{Key, Read, serve};
+use super::change::{Read, serve};
 use super::{BASE, batch, request};
 use crate::app::App;
 use crate::openapi::{Auth, Door, Field, Kind, RouteDoc};
+use crate::service::idempotency::Key;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::routing::{MethodFilter, MethodRouter, on};

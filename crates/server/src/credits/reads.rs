@@ -3,12 +3,12 @@
 pub(crate) mod ask;
 mod export;
 
-use super::{BASE, context_of, json_response};
+use super::BASE;
 use crate::app::App;
 use crate::edge::RequestContext;
 use crate::openapi::{Auth, Door, Field, RouteDoc};
 use crate::service::query::Query;
-use crate::service::{Failure, admit};
+use crate::service::{Failure, admit, context_of, json_response};
 use ask::{Span, Trouble};
 use axum::Router;
 use axum::extract::{Request, State};

@@ -14,7 +14,7 @@ const HOLD_SECONDS: i64 = 86_400;
 const DEFAULT_PRIORITY: i64 = 50;
 
 /// What every reader knows besides the body.
-pub(super) struct Desk<'a> {
+pub(crate) struct Desk<'a> {
     pub settings: &'a Settings,
     pub price_version: i64,
     /// The id in the path; empty where there is none.
@@ -22,7 +22,7 @@ pub(super) struct Desk<'a> {
 }
 
 /// A request as it was understood.
-pub(super) struct Order {
+pub(crate) struct Order {
     pub target: Target,
     pub action: Action,
     /// See [`credits::Idempotency`].
@@ -132,38 +132,56 @@ pub(super) fn debit(members: &mut Members<'_>, desk: &Desk<'_>) -> Result<Order,
     let reason = reason(members)?;
     let metadata = members.metadata("metadata")?;
     let allow_negative = members.flag("allow_negative")?;
-
-    let mut spelling = Spelling::new();
-    spelling.owner(&owner);
-    price.spell(&mut spelling, desk.settings);
-    spelling.maybe("reason", reason.as_deref());
-    spelling.raw("metadata", metadata.as_deref());
-    if allow_negative {
-        spelling.raw("allow_negative", Some("true"));
-    }
-    let spelling = spelling.end();
-    let (charge, unit) = price.done();
-    let action = Action::Debit { charge, reason, metadata, allow_negative };
-    Ok(Order { target: Target::Owner { owner, unit }, action, spelling })
+    let spend = Spend { price, hold_seconds: None, reason, metadata, allow_negative };
+    Ok(spend.order(owner, desk.settings))
 }
 
 pub(super) fn hold(members: &mut Members<'_>, desk: &Desk<'_>) -> Result<Order, Failure> {
     let owner = members.owner()?;
     let price = price(members, desk)?;
-    let seconds = seconds(members)?;
+    let seconds = hold_seconds(members, "expires_in")?;
+    let seconds = members.required("expires_in", seconds)?;
     let reason = reason(members)?;
     let metadata = members.metadata("metadata")?;
+    let spend = Spend { price, hold_seconds: Some(seconds), reason, metadata, allow_negative: false };
+    Ok(spend.order(owner, desk.settings))
+}
 
-    let mut spelling = Spelling::new();
-    spelling.owner(&owner);
-    price.spell(&mut spelling, desk.settings);
-    spelling.number("expires_in", seconds);
-    spelling.maybe("reason", reason.as_deref());
-    spelling.raw("metadata", metadata.as_deref());
-    let spelling = spelling.end();
-    let (charge, unit) = price.done();
-    let action = Action::Hold { charge, expires_in: Some(seconds * time::SECOND), reason, metadata };
-    Ok(Order { target: Target::Owner { owner, unit }, action, spelling })
+/// What is to be spent or reserved, whoever will pay. The gate spells it as this door does, so that a key means the same
+/// through both.
+pub(crate) struct Spend<'a> {
+    pub price: Priced<'a>,
+    /// It is reserved for so long, not spent.
+    pub hold_seconds: Option<i64>,
+    pub reason: Option<String>,
+    pub metadata: Option<String>,
+    pub allow_negative: bool,
+}
+
+impl Spend<'_> {
+    pub fn order(self, owner: Owner, settings: &Settings) -> Order {
+        let Spend { price, hold_seconds, reason, metadata, allow_negative } = self;
+        let mut spelling = Spelling::new();
+        spelling.owner(&owner);
+        price.spell(&mut spelling, settings);
+        if let Some(seconds) = hold_seconds {
+            spelling.number("expires_in", seconds);
+        }
+        spelling.maybe("reason", reason.as_deref());
+        spelling.raw("metadata", metadata.as_deref());
+        if allow_negative {
+            spelling.raw("allow_negative", Some("true"));
+        }
+        let spelling = spelling.end();
+        let (charge, unit) = price.done();
+        let action = match hold_seconds {
+            None => Action::Debit { charge, reason, metadata, allow_negative },
+            Some(seconds) => {
+                Action::Hold { charge, expires_in: Some(seconds * time::SECOND), reason, metadata }
+            }
+        };
+        Order { target: Target::Owner { owner, unit }, action, spelling }
+    }
 }
 
 pub(super) fn capture(members: &mut Members<'_>, desk: &Desk<'_>) -> Result<Order, Failure> {
@@ -196,7 +214,8 @@ pub(super) fn release(_: &mut Members<'_>, desk: &Desk<'_>) -> Result<Order, Fai
 
 pub(super) fn extend(members: &mut Members<'_>, desk: &Desk<'_>) -> Result<Order, Failure> {
     let (account, hold) = item(desk.id, Item::Hold, None)?;
-    let seconds = seconds(members)?;
+    let seconds = hold_seconds(members, "expires_in")?;
+    let seconds = members.required("expires_in", seconds)?;
     let mut spelling = Spelling::new();
     spelling.text("hold_id", desk.id);
     spelling.number("expires_in", seconds);
@@ -317,7 +336,7 @@ fn chosen<T>(
     parse(&text).map(Some).ok_or_else(|| members.invalid(name, format!("it must be {choices}")))
 }
 
-fn reason(members: &mut Members<'_>) -> Result<Option<String>, Failure> {
+pub(crate) fn reason(members: &mut Members<'_>) -> Result<Option<String>, Failure> {
     Ok(members.text("reason", REASON_CHARS)?.map(Cow::into_owned))
 }
 
@@ -326,9 +345,8 @@ fn needed_reason(members: &mut Members<'_>) -> Result<String, Failure> {
     members.required("reason", reason)
 }
 
-fn seconds(members: &mut Members<'_>) -> Result<i64, Failure> {
-    let seconds = members.integer("expires_in", 1..=HOLD_SECONDS)?;
-    members.required("expires_in", seconds)
+pub(crate) fn hold_seconds(members: &mut Members<'_>, name: &str) -> Result<Option<i64>, Failure> {
+    members.integer(name, 1..=HOLD_SECONDS)
 }
 
 fn item(id: &str, kind: Item, field: Option<&str>) -> Result<(credits::AccountId, i64), Failure> {
@@ -339,7 +357,7 @@ fn item(id: &str, kind: Item, field: Option<&str>) -> Result<(credits::AccountId
 }
 
 /// What is to be paid, and how the caller said it.
-struct Priced<'a> {
+pub(crate) struct Priced<'a> {
     charge: Charge,
     unit: String,
     /// The model, when tokens are paid for.
@@ -380,7 +398,7 @@ fn spelled_tokens(tokens: &Tokens) -> String {
 }
 
 /// An amount, or a feature and how much of it, or a model and its tokens.
-fn price<'a>(members: &mut Members<'a>, desk: &Desk<'_>) -> Result<Priced<'a>, Failure> {
+pub(crate) fn price<'a>(members: &mut Members<'a>, desk: &Desk<'_>) -> Result<Priced<'a>, Failure> {
     let amount = members.amount("amount")?;
     let feature = members.id("feature")?;
     let model = members.id("model")?;
