@@ -50,3 +50,7 @@ text_id!(
     /// A credential or provider account that belongs to a user.
     AccountId
 );
+text_id!(
+    /// A visitor without an account.
+    GuestId
+);

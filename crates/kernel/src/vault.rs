@@ -3,12 +3,11 @@
 //! a copy of the database opens nothing, and replacing a secret does not touch a single row.
 
 use crate::random;
-use crate::secret::{Secret, Secrets};
+use crate::secret::{Secret, Secrets, derived_key};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chacha20poly1305::aead::{Aead, KeyInit as _, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
-use hkdf::Hkdf;
 use hmac::{Hmac, Mac};
 use rand::CryptoRng;
 use sha2::Sha256;
@@ -57,7 +56,7 @@ impl DataKey {
 
 impl Vault {
     pub fn new(key: &DataKey) -> Vault {
-        let derive = |label: &str| derived(key.0.expose(), label);
+        let derive = |label: &str| derived_key(key.0.expose(), label);
         Vault {
             lookup: Hmac::new_from_slice(derive("lookup").expose()).expect("HMAC takes keys of any length"),
             seal: XChaCha20Poly1305::new(derive("seal").expose().into()),
@@ -88,16 +87,8 @@ impl Vault {
     }
 }
 
-fn derived(key: &[u8], label: &str) -> Secret<[u8; 32]> {
-    let mut out = [0; 32];
-    Hkdf::<Sha256>::new(Some(b"tollgate"), key)
-        .expand(label.as_bytes(), &mut out)
-        .expect("32 bytes are less than HKDF's limit");
-    Secret::new(out)
-}
-
 fn wrapping_cipher(secret: &Secret<String>) -> XChaCha20Poly1305 {
-    XChaCha20Poly1305::new(derived(secret.expose().as_bytes(), "wrap data key").expose().into())
+    XChaCha20Poly1305::new(derived_key(secret.expose().as_bytes(), "wrap data key").expose().into())
 }
 
 fn seal(cipher: &XChaCha20Poly1305, purpose: Purpose, clear: &[u8], rng: &mut impl CryptoRng) -> String {
