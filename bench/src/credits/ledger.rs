@@ -123,7 +123,7 @@ pub fn unkeyed_debit(owner: &str) -> Command {
 
 fn debit(owner: &str, key: String) -> Command {
     let request = format!(r#"{{"amount":1,"user_id":"{owner}"}}"#);
-    Command { idempotency: Some(Idempotency { key, request }), ..unkeyed_debit(owner) }
+    Command { idempotency: Some(Idempotency { key, request, scope: None }), ..unkeyed_debit(owner) }
 }
 
 /// Fills a new ledger: a lot for every owner, then debits in rounds over the owners, until there are so many entries.

@@ -1,7 +1,7 @@
 //! What can be asked of the ledger, and why it may refuse.
 
 use crate::entry::Source;
-use crate::owner::{AccountId, Owner};
+use crate::owner::{AccountId, Item, Owner, item_id};
 use kernel::Millis;
 
 /// One change, as it was asked for. Which account it touches, who asks, and under which key.
@@ -41,6 +41,8 @@ impl Target {
 pub struct Idempotency {
     pub key: String,
     pub request: String,
+    /// Whose key it is, if not the owner's of the account: at the gate it is the subject's, whoever pays.
+    pub scope: Option<Owner>,
 }
 
 /// What something costs: an amount, and the feature and price-book version that it follows from.
@@ -201,6 +203,44 @@ pub struct Answer {
     pub body: String,
     /// It is the first answer to this key again.
     pub replayed: bool,
+    /// What the body says, as numbers.
+    pub figures: Figures,
+}
+
+/// What was done, and the account as it was then.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Figures {
+    /// Whose balance this is: on a replay the account that paid at first.
+    pub account: AccountId,
+    /// Numbers within the account, see [`Figures::entry_id`] and its like.
+    pub entry: Option<i64>,
+    pub hold: Option<i64>,
+    pub grant: Option<i64>,
+    /// What moved, or what the hold is of; without a sign.
+    pub amount: i64,
+    pub unit: String,
+    pub balance: i64,
+    pub held: i64,
+    /// What lies below zero.
+    pub owed: i64,
+}
+
+impl Figures {
+    pub fn available(&self) -> i64 {
+        self.balance - self.held
+    }
+
+    pub fn entry_id(&self) -> Option<String> {
+        self.entry.map(|seq| item_id(&self.account, Item::Entry, seq))
+    }
+
+    pub fn hold_id(&self) -> Option<String> {
+        self.hold.map(|no| item_id(&self.account, Item::Hold, no))
+    }
+
+    pub fn grant_id(&self) -> Option<String> {
+        self.grant.map(|no| item_id(&self.account, Item::Grant, no))
+    }
 }
 
 /// Why nothing was done. Expected: it is a value, not a fault.

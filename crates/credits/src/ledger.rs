@@ -1,12 +1,12 @@
 //! Between the rules and the tables: loads what commands touch, applies them in order, writes what changed.
 
-use crate::account::{Account, Hold, HoldStatus, Limit, Lot, NEVER};
-use crate::command::{Action, Answer, Command, Idempotency, Period, Refusal, Target};
+use crate::account::{Account, Hold, HoldStatus, Limit, Lot, NEVER, owed};
+use crate::command::{Action, Answer, Command, Figures, Idempotency, Period, Refusal, Target};
 use crate::entry::{self, Entry, Kind, Source, parse_parts, parts_text};
 use crate::json::Object;
 use crate::lane::OwnerExists;
 use crate::machine::{self, Lack, Outcome, Stop};
-use crate::owner::{AccountId, Owner};
+use crate::owner::{AccountId, Item, Owner, parse_item};
 use crate::reads::first_since;
 use crate::settings::Settings;
 use base64::Engine as _;
@@ -199,6 +199,57 @@ struct Kept {
     answer: String,
 }
 
+impl Kept {
+    fn again(&self) -> Result<Answer, Error> {
+        let fault = || Error::Fault("an answer that was kept cannot be read".into());
+        let said: Said = serde_json::from_str(&self.answer).map_err(|_| fault())?;
+        let figures = said.figures().ok_or_else(fault)?;
+        let status = u16::try_from(self.status).unwrap_or(200);
+        Ok(Answer { status, body: self.answer.clone(), replayed: true, figures })
+    }
+}
+
+/// What is read of an answer that was kept.
+#[derive(serde::Deserialize)]
+struct Said {
+    entry: Option<SaidItem>,
+    hold: Option<SaidItem>,
+    grant: Option<SaidItem>,
+    balance: SaidBalance,
+}
+
+#[derive(serde::Deserialize)]
+struct SaidItem {
+    id: String,
+    amount: i64,
+}
+
+#[derive(serde::Deserialize)]
+struct SaidBalance {
+    unit: String,
+    balance: i64,
+    held: i64,
+    owed: i64,
+}
+
+impl Said {
+    fn figures(self) -> Option<Figures> {
+        let item = |said: &Option<SaidItem>, kind| match said {
+            Some(said) => {
+                parse_item(&said.id, kind).map(|(account, no)| Some((account, no, said.amount.abs())))
+            }
+            None => Some(None),
+        };
+        let (entry, hold) = (item(&self.entry, Item::Entry)?, item(&self.hold, Item::Hold)?);
+        let grant = item(&self.grant, Item::Grant)?;
+        let (account, _, amount) = entry.clone().or(hold.clone()).or(grant.clone())?;
+        let number = |item: Option<(AccountId, i64, i64)>| item.map(|(_, number, _)| number);
+        let SaidBalance { unit, balance, held, owed } = self.balance;
+        let (entry, hold, grant) = (number(entry), number(hold), number(grant));
+        Some(Figures { account, entry, hold, grant, amount, unit, balance, held, owed })
+    }
+}
+
 struct Batch<'a> {
     bench: Bench<'a>,
     accounts: HashMap<AccountId, Account>,
@@ -281,9 +332,10 @@ impl Batch<'_> {
 
     fn key_of(&self, command: &Command) -> Option<String> {
         let given = command.idempotency.as_ref()?;
-        let owner = match &command.target {
-            Target::Owner { owner, .. } => owner,
-            Target::Account(id) => &self.accounts.get(id)?.owner,
+        let owner = match (&given.scope, &command.target) {
+            (Some(scope), _) => scope,
+            (None, Target::Owner { owner, .. }) => owner,
+            (None, Target::Account(id)) => &self.accounts.get(id)?.owner,
         };
         Some(key_id(owner, command.action.operation(), given))
     }
@@ -314,14 +366,10 @@ impl Batch<'_> {
         if let (Some(kept), Some(given)) =
             (key.as_ref().and_then(|key| self.keys.get(key)), &command.idempotency)
         {
-            return Ok(match difference(&kept.request, &given.request) {
-                Some(field) => Err(Refusal::KeyMismatch { field }),
-                None => Ok(Answer {
-                    status: u16::try_from(kept.status).unwrap_or(200),
-                    body: kept.answer.clone(),
-                    replayed: true,
-                }),
-            });
+            return match difference(&kept.request, &given.request) {
+                Some(field) => Ok(Err(Refusal::KeyMismatch { field })),
+                None => kept.again().map(Ok),
+            };
         }
         let (id, receiver) = touched(command);
         let Some(mut account) = self.accounts.remove(&id) else { return Ok(Err(unknown(command))) };
@@ -522,12 +570,13 @@ fn difference(one: &str, other: &str) -> Option<String> {
 
 /// The body that is answered now and at every replay.
 fn answer(bench: Bench<'_>, account: &Account, action: &Action, outcome: &Outcome) -> Answer {
+    let figures = figures(account, outcome);
     let mut object = Object::new();
     if let Action::SetLimit { period, .. } = action {
         let limit = account.limits.iter().find(|limit| limit.period == *period);
         let limit = limit.map(|limit| limit_json(bench.settings, account, limit, bench.now));
         object.raw("limit", limit.as_deref().unwrap_or("null"));
-        return Answer { status: 200, body: object.end(), replayed: false };
+        return Answer { status: 200, body: object.end(), replayed: false, figures };
     }
     if let Some(lot) = outcome.grant.and_then(|no| account.lots.get(&no)) {
         object.raw("grant", &account.grant_json(lot));
@@ -547,7 +596,22 @@ fn answer(bench: Bench<'_>, account: &Account, action: &Action, outcome: &Outcom
         Action::Settle | Action::SetFloor { .. } | Action::SetLimit { .. } => 200,
         _ => 201,
     };
-    Answer { status, body: object.end(), replayed: false }
+    Answer { status, body: object.end(), replayed: false, figures }
+}
+
+fn figures(account: &Account, outcome: &Outcome) -> Figures {
+    let held = || outcome.hold.and_then(|no| account.holds.get(&no)).map_or(0, |hold| hold.amount);
+    Figures {
+        account: account.id.clone(),
+        entry: outcome.entry.as_ref().map(|entry| entry.seq),
+        hold: outcome.hold,
+        grant: outcome.grant,
+        amount: outcome.entry.as_ref().map_or_else(held, |entry| entry.amount.abs()),
+        unit: account.unit.clone(),
+        balance: account.balance,
+        held: account.held,
+        owed: owed(account.balance, account.owed),
+    }
 }
 
 /// A limit as it stands in answers.

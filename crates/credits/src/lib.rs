@@ -23,7 +23,8 @@ pub mod verify;
 pub use account::{Account, Hold, HoldStatus, Lot, NEVER};
 pub use closing::close_owner;
 pub use command::{
-    Above, Action, Answer, Charge, Command, Error, Idempotency, NewGrant, Period, Refusal, Shortfall, Target,
+    Above, Action, Answer, Charge, Command, Error, Figures, Idempotency, NewGrant, Period, Refusal,
+    Shortfall, Target,
 };
 pub use entry::{Entry, Kind, MAX_AMOUNT, Part, Source};
 pub use json::push_text;

@@ -1,6 +1,6 @@
 //! One key, one effect, one answer: within a batch, across batches, restarts and nodes.
 
-use crate::world::{World, body, command, debit, grant, keyed, must, on_every_store, user};
+use crate::world::{World, account, body, command, debit, grant, hold, keyed, must, on_every_store, user};
 use credits::{Action, Answer, Command, Error, Ledger, Refusal, Target};
 
 async fn balance(ledger: &Ledger) -> i64 {
@@ -122,5 +122,65 @@ fn a_key_that_races_across_two_units_harms_nobody_else() {
             assert_eq!((done, mismatched), (3, 1));
         }
         world.assert_whole().await;
+    });
+}
+
+/// At the gate a key is the subject's: the same request again is answered from the first payer's account.
+#[test]
+fn a_key_of_another_scope_replays_the_first_payers_answer() {
+    on_every_store(|world| async move {
+        let ledger = with_a_hundred(&world).await;
+        must(&ledger, command("bob", grant(100))).await;
+        let scoped = |payer: &str, scope: &str| {
+            let mut command = keyed(command(payer, debit(5)), "k", r#"{"amount":5}"#);
+            command.idempotency.as_mut().unwrap().scope = Some(user(scope));
+            command
+        };
+        let first = must(&ledger, scoped("ada", "cyd")).await;
+        let again = must(&ledger, scoped("bob", "cyd")).await;
+        assert_eq!((again.replayed, &again.body), (true, &first.body));
+        assert_eq!(again.figures, first.figures);
+        assert_eq!(first.figures.account, account("ada"));
+        // Of another subject, and of the payer itself, it is another key.
+        assert!(!must(&ledger, scoped("bob", "dan")).await.replayed);
+        assert!(!must(&ledger, spend("k")).await.replayed);
+        assert_eq!(balance(&ledger).await, 90);
+        world.assert_whole().await;
+    });
+}
+
+#[test]
+fn an_answer_says_in_figures_what_its_body_says() {
+    on_every_store(|world| async move {
+        let ledger = with_a_hundred(&world).await;
+        let held = must(&ledger, keyed(command("ada", hold(20)), "h", "{}")).await;
+        let no = held.figures.hold.unwrap();
+        let debit_first = must(&ledger, keyed(command("ada", debit(7)), "d", "{}")).await;
+        let entry = debit_first.figures.entry.unwrap();
+        let capture = Action::Capture { hold: no, amount: Some(15), above: credits::Above::Refuse };
+        let refund = Action::Refund { entry, amount: Some(3), reason: "back".into() };
+        let given = must(&ledger, keyed(command("ada", grant(4)), "g", "{}")).await;
+        let captured = must(&ledger, keyed(command("ada", capture.clone()), "c", "{}")).await;
+        let refunded = must(&ledger, keyed(command("ada", refund.clone()), "r", "{}")).await;
+        for (answer, action, key, amount) in [
+            (held, hold(20), "h", 20),
+            (debit_first, debit(7), "d", 7),
+            (given, grant(4), "g", 4),
+            (captured, capture, "c", 15),
+            (refunded, refund, "r", 3),
+        ] {
+            let (body, figures) = (body(&answer), &answer.figures);
+            assert_eq!(figures.amount, amount, "{key}");
+            assert_eq!(body["entry"]["id"].as_str(), figures.entry_id().as_deref(), "{key}");
+            assert_eq!(body["hold"]["id"].as_str(), figures.hold_id().as_deref(), "{key}");
+            assert_eq!(body["grant"]["id"].as_str(), figures.grant_id().as_deref(), "{key}");
+            let told = serde_json::json!({
+                "unit": figures.unit, "balance": figures.balance, "held": figures.held,
+                "available": figures.available(), "owed": figures.owed,
+            });
+            assert_eq!(body["balance"], told, "{key}");
+            let again = must(&ledger, keyed(command("ada", action), key, "{}")).await;
+            assert_eq!((again.replayed, &again.figures, &again.body), (true, figures, &answer.body), "{key}");
+        }
     });
 }

@@ -121,7 +121,8 @@ pub fn command(name: &str, action: Action) -> Command {
 }
 
 pub fn keyed(command: Command, key: &str, request: &str) -> Command {
-    Command { idempotency: Some(Idempotency { key: key.into(), request: request.into() }), ..command }
+    let (key, request) = (key.into(), request.into());
+    Command { idempotency: Some(Idempotency { key, request, scope: None }), ..command }
 }
 
 pub fn grant(amount: i64) -> Action {

@@ -257,7 +257,7 @@ fn change(
     if unit != settings.default_unit() {
         request["unit"] = unit.as_str().into();
     }
-    let key = |key: &String| Idempotency { key: key.clone(), request: request.to_string() };
+    let key = |key: &String| Idempotency { key: key.clone(), request: request.to_string(), scope: None };
     let command = Command {
         target: Target::Owner { owner: whose.owner.clone(), unit: unit.clone() },
         action,
