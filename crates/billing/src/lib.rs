@@ -2,4 +2,5 @@
 
 pub mod catalogue;
 pub mod signature;
+pub mod stripe;
 pub mod worth;
