@@ -3,3 +3,4 @@
 pub mod arrival;
 pub mod authorize;
 pub mod departure;
+pub mod guest_cookie;
