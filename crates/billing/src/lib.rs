@@ -1,6 +1,19 @@
 //! How money comes in: the catalogue, Stripe, the inbox of its events, and what a payment is worth in credits.
+//!
+//! An event only tells that something at Stripe should be looked at ([`subject`]). Whoever looks reads it anew, outside any
+//! transaction, and applies the difference to our rows in one: so neither order nor repetition of events changes anything.
 
+mod books;
 pub mod catalogue;
+pub mod checkouts;
+pub mod customers;
+pub mod inbox;
+pub mod payments;
 pub mod signature;
 pub mod stripe;
+pub mod subject;
+pub mod subscriptions;
+pub mod turns;
 pub mod worth;
+
+pub use books::{Books, Problem};
