@@ -3,7 +3,7 @@
 //! What an outcome needs is looked at before anything is changed, so a refusal changes nothing but what time does by
 //! itself. An account may be here in part; then a rule says what it [lacks](Lack), and is asked again with more.
 
-use crate::account::{Account, Hold, HoldStatus, Lot, LowBalance, NEVER};
+use crate::account::{Account, Hold, HoldStatus, Limit, Lot, LowBalance, NEVER};
 use crate::command::{Above, Action, Charge, Command, NewGrant, Period, Refusal, Shortfall};
 use crate::entry::{Entry, Kind, MAX_AMOUNT, Part, Source};
 use crate::settings::Settings;
@@ -357,7 +357,17 @@ fn take(account: &mut Account, parts: &[Part], amount: i64) {
 
 fn may_spend(settings: &Settings, account: &mut Account, amount: i64, now: Millis) -> Result<(), Stop> {
     roll_limits(settings, account, now);
-    let over = account.limits.iter().filter(|limit| limit.used.saturating_add(amount) > limit.max);
+    within_limits(settings, account, now, |_| amount)
+}
+
+/// A limit refuses what `amount` asks of it.
+fn within_limits(
+    settings: &Settings,
+    account: &Account,
+    now: Millis,
+    amount: impl Fn(&Limit) -> i64,
+) -> Result<(), Stop> {
+    let over = account.limits.iter().filter(|limit| limit.used.saturating_add(amount(limit)) > limit.max);
     // Of two that are as tight, the one that lasts longer: the other's end would not help.
     let tightest = over.min_by_key(|limit| (limit.max - limit.used, limit.period == Period::Day));
     let Some(tightest) = tightest else { return Ok(()) };
@@ -595,7 +605,10 @@ fn capture(
         Above::Balance | Above::Floor => extra,
     };
     if extra > 0 {
-        may_spend(settings, account, extra, now)?;
+        // A hold of an earlier window begins to count in this one when it is captured.
+        within_limits(settings, account, now, |limit| {
+            extra + if hold.created_at < limit.starts_at { hold.amount } else { 0 }
+        })?;
         let floor = if above == Above::Floor { account.negative_floor } else { 0 };
         if account.available() - extra < floor {
             return Err(insufficient(account, extra));

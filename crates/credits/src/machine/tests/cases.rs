@@ -75,6 +75,20 @@ fn what_a_hold_of_yesterday_took_counts_today_when_it_is_captured_today() {
 }
 
 #[test]
+fn a_capture_above_a_hold_of_yesterday_spends_no_more_than_a_day_allows() {
+    let capture = |amount| Action::Capture { hold: 1, amount: Some(amount), above: Above::Balance };
+    let mut account = with_limit(10);
+    done(&mut account, grant(100, None), NOON);
+    done(&mut account, hold(8, DAY), NOON);
+    let tomorrow = NOON.plus(DAY - HOUR);
+    let refused = ask(&mut account, capture(11), tomorrow);
+    let Err(Stop::Refused(Refusal::LimitReached { used, max, .. })) = refused else { panic!("{refused:?}") };
+    assert_eq!((used, max), (0, 10));
+    done(&mut account, capture(10), tomorrow);
+    assert_eq!(account.limits[0].used, 10);
+}
+
+#[test]
 fn a_hold_of_yesterday_that_ends_gives_nothing_back_today() {
     let mut account = with_limit(10);
     done(&mut account, grant(100, None), NOON);

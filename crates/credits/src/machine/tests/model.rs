@@ -181,8 +181,18 @@ impl Model {
     }
 
     fn may_spend(&self, settings: &Settings, amount: i64, now: Millis) -> Result<(), No> {
+        self.may_spend_by(settings, now, |_| amount)
+    }
+
+    /// How much depends on when the window began.
+    fn may_spend_by(
+        &self,
+        settings: &Settings,
+        now: Millis,
+        amount: impl Fn(Millis) -> i64,
+    ) -> Result<(), No> {
         let over = self.limits.iter().map(|(period, max)| (*period, *max, self.used(settings, *period, now)));
-        let over = over.filter(|(_, max, used)| used + amount > *max);
+        let over = over.filter(|(period, max, used)| used + amount(settings.window(*period, now).0) > *max);
         match over.min_by_key(|(period, max, used)| (max - used, *period == Period::Day)) {
             Some((period, max, used)) => Err(No::Limit { period, max, used }),
             None => Ok(()),
@@ -397,7 +407,7 @@ impl Model {
             Above::Balance | Above::Floor => (wanted - held).max(0),
         };
         if more > 0 {
-            self.may_spend(settings, more, now)?;
+            self.may_spend_by(settings, now, |start| more + if hold.since < start { held } else { 0 })?;
             self.may_go_to(if above == Above::Floor { self.floor } else { 0 }, more)?;
         }
         let more = self.spend(more);
