@@ -166,3 +166,97 @@ impl Settings {
         (at(first), at(next))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kernel::time::{DAY, HOUR, MINUTE};
+
+    fn settings(zone: &str) -> Settings {
+        Settings { time_zone: jiff::tz::TimeZone::get(zone).unwrap(), ..Settings::default() }
+    }
+
+    fn at(text: &str) -> Millis {
+        Millis::parse_iso(text).unwrap()
+    }
+
+    fn window(zone: &str, period: Period, now: &str) -> [String; 2] {
+        let (start, end) = settings(zone).window(period, at(now));
+        [start.iso(), end.iso()]
+    }
+
+    #[test]
+    fn a_day_begins_at_midnight_where_the_deployment_counts() {
+        for (zone, now, window_then) in [
+            ("UTC", "2026-11-21T00:00:00Z", ["2026-11-21T00:00:00.000Z", "2026-11-22T00:00:00.000Z"]),
+            ("UTC", "2026-11-20T23:59:59.999Z", ["2026-11-20T00:00:00.000Z", "2026-11-21T00:00:00.000Z"]),
+            (
+                "Europe/Berlin",
+                "2026-11-20T23:00:00Z",
+                ["2026-11-20T23:00:00.000Z", "2026-11-21T23:00:00.000Z"],
+            ),
+            (
+                "Asia/Kolkata",
+                "2026-11-20T18:29:59.999Z",
+                ["2026-11-19T18:30:00.000Z", "2026-11-20T18:30:00.000Z"],
+            ),
+            // The day when clocks go forward has 23 hours, the one when they go back 25.
+            (
+                "Europe/Berlin",
+                "2026-03-29T12:00:00Z",
+                ["2026-03-28T23:00:00.000Z", "2026-03-29T22:00:00.000Z"],
+            ),
+            (
+                "Europe/Berlin",
+                "2026-10-25T12:00:00Z",
+                ["2026-10-24T22:00:00.000Z", "2026-10-25T23:00:00.000Z"],
+            ),
+            // Midnight itself was skipped, and there it came twice.
+            (
+                "America/Sao_Paulo",
+                "2018-11-04T12:00:00Z",
+                ["2018-11-04T03:00:00.000Z", "2018-11-05T02:00:00.000Z"],
+            ),
+            (
+                "America/Havana",
+                "2026-11-01T05:30:00Z",
+                ["2026-11-01T04:00:00.000Z", "2026-11-02T05:00:00.000Z"],
+            ),
+        ] {
+            assert_eq!(window(zone, Period::Day, now), window_then, "{zone} {now}");
+        }
+        let month = ["2026-02-28T23:00:00.000Z", "2026-03-31T22:00:00.000Z"];
+        assert_eq!(window("Europe/Berlin", Period::Month, "2026-03-31T21:59:59.999Z"), month);
+        let leap = ["2028-02-01T00:00:00.000Z", "2028-03-01T00:00:00.000Z"];
+        assert_eq!(window("UTC", Period::Month, "2028-02-29T12:00:00Z"), leap);
+    }
+
+    #[test]
+    fn every_moment_lies_in_one_window_and_windows_follow_each_other() {
+        for zone in
+            ["Europe/Berlin", "America/Havana", "America/Santiago", "Australia/Lord_Howe", "Pacific/Apia"]
+        {
+            let settings = settings(zone);
+            for period in [Period::Day, Period::Month] {
+                // Apia skipped a day at the end of 2011.
+                for (first, days) in [("2011-12-20T00:00:00Z", 20), ("2026-01-01T00:00:00Z", 366)] {
+                    let (first, mut known) = (at(first), None);
+                    for step in 0..days * 48 {
+                        let now = first.plus(step * DAY / 48 + 7 * MINUTE);
+                        let (start, end) = settings.window(period, now);
+                        assert!(start <= now && now < end, "{zone} {now}");
+                        assert!(end.0 - start.0 >= 23 * HOUR, "{zone} {now}");
+                        match known {
+                            Some((first, last)) if now < last => {
+                                assert_eq!((first, last), (start, end), "{zone} {now}")
+                            }
+                            Some((_, last)) => assert_eq!(last, start, "{zone} {now}"),
+                            None => {}
+                        }
+                        known = Some((start, end));
+                    }
+                }
+            }
+        }
+    }
+}
