@@ -15,7 +15,7 @@ mod usage;
 #[cfg(test)]
 mod tests;
 
-pub use balance::{Balance, accounts, balance, quick_balance};
+pub use balance::{Balance, Standing, accounts, balance, quick_balance, standings};
 pub use cursor::BadCursor;
 pub use entries::{Filter, Listed, Walk};
 pub use export::{CSV_HEADER, csv_line};

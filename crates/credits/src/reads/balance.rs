@@ -36,7 +36,7 @@ const HOLDS: &str = concat!(
     " FROM credit_holds WHERE account_id = $1 AND status = 'held' AND expires_at > $2"
 );
 const VERSION: &str = "SELECT version FROM credit_accounts WHERE id = $1";
-const UNITS: &str = "SELECT unit FROM credit_accounts WHERE owner = $1 ORDER BY unit";
+const UNITS: &str = "SELECT unit, negative_floor FROM credit_accounts WHERE owner = $1 ORDER BY unit";
 
 /// Figures of one moment.
 #[derive(Debug, Clone, PartialEq)]
@@ -72,12 +72,7 @@ impl Balance {
         item_id(&self.account, Item::Grant, lot.no)
     }
 
-    /// `{unit, balance, held, available, owed}`
-    pub fn figures_json(&self) -> String {
-        balance_object(&self.unit, self.balance, self.held, self.debt).end()
-    }
-
-    /// The same with `grants`.
+    /// `{unit, balance, held, available, owed, grants}`
     pub fn json(&self) -> String {
         let grant = |lot: &Lot| {
             let mut object = crate::json::Object::new();
@@ -130,10 +125,37 @@ pub fn balance(tx: &mut Tx<'_>, owner: &Owner, unit: &str, now: Millis) -> Resul
     Ok(Balance::nothing(id, unit))
 }
 
-/// The balance of each unit that the owner has or had, without grants.
+/// An account among all of an owner's.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Standing {
+    pub balance: Balance,
+    /// How far below zero it may go; 0 or below.
+    pub negative_floor: i64,
+}
+
+impl Standing {
+    /// `{unit, balance, held, available, owed, negative_floor}`
+    pub fn json(&self) -> String {
+        let Balance { unit, balance, held, debt, .. } = &self.balance;
+        let mut object = balance_object(unit, *balance, *held, *debt);
+        object.number("negative_floor", self.negative_floor);
+        object.end()
+    }
+}
+
+/// The balance of each unit that the owner has or had.
 pub fn accounts(tx: &mut Tx<'_>, owner: &Owner, now: Millis) -> Result<Vec<Balance>, Error> {
-    let units: Vec<String> = tx.query(UNITS, params![&owner.to_string()], |row| row.get(0))?;
-    units.iter().map(|unit| balance(tx, owner, unit, now)).collect()
+    Ok(standings(tx, owner, now)?.into_iter().map(|standing| standing.balance).collect())
+}
+
+/// The same with what is allowed there.
+pub fn standings(tx: &mut Tx<'_>, owner: &Owner, now: Millis) -> Result<Vec<Standing>, Error> {
+    let read = |row: &Row<'_>| Ok((row.get::<String>(0)?, row.get::<i64>(1)?));
+    let units = tx.query(UNITS, params![&owner.to_string()], read)?;
+    let standing = |(unit, negative_floor): (String, i64)| {
+        Ok(Standing { balance: balance(tx, owner, &unit, now)?, negative_floor })
+    };
+    units.into_iter().map(standing).collect()
 }
 
 fn picture(

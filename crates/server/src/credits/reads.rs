@@ -56,7 +56,7 @@ pub(super) const ROUTES: &[RouteDoc] = &[
             Field::text("at").optional().note("RFC 3339: as it was then; not in the future"),
         ],
     ),
-    of("/api/credits/accounts", "What an owner has of each unit", &[USER, ORGANIZATION, GUEST]),
+    of("/api/credits/accounts", "What an owner has of each unit, and how far below zero it may go", &[USER, ORGANIZATION, GUEST]),
     of(
         "/api/credits/entries",
         "An owner's entries, newest first",
@@ -211,8 +211,8 @@ async fn accounts(mut asked: Asked) -> Result<Response, Failure> {
     asked.finish()?;
     ask::known(&asked.app, &owner).await.map_err(|trouble| no(trouble, &owner))?;
     let now = asked.now();
-    let found = asked.app.store.scan(move |tx| reads::accounts(tx, &owner, now)).await?;
-    Ok(json_response(200, list_json(found.iter().map(|balance| balance.figures_json()), None)))
+    let found = asked.app.store.scan(move |tx| reads::standings(tx, &owner, now)).await?;
+    Ok(json_response(200, list_json(found.iter().map(|account| account.json()), None)))
 }
 
 async fn entries(mut asked: Asked) -> Result<Response, Failure> {
