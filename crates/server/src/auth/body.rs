@@ -2,6 +2,7 @@
 
 use super::endpoint::BodyKind;
 use super::error::{Code, Failure};
+use crate::edge::body::deeper_than;
 use serde_json::{Map, Value};
 
 /// `None` when there is no body, or none is looked at.
@@ -56,27 +57,6 @@ fn form_values(bytes: &[u8]) -> Map<String, Value> {
     url::form_urlencoded::parse(bytes)
         .map(|(name, value)| (name.into_owned(), Value::String(value.into_owned())))
         .collect()
-}
-
-/// Whether brackets are nested deeper than allowed; looks at brackets outside strings only, before any parser does.
-fn deeper_than(bytes: &[u8], limit: usize) -> bool {
-    let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
-    for &byte in bytes {
-        if in_string {
-            (in_string, escaped) = (escaped || byte != b'"', !escaped && byte == b'\\');
-            continue;
-        }
-        match byte {
-            b'"' => in_string = true,
-            b'{' | b'[' => depth += 1,
-            b'}' | b']' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        if depth > limit {
-            return true;
-        }
-    }
-    false
 }
 
 #[cfg(test)]

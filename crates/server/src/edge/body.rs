@@ -1,4 +1,4 @@
-//! Reading a request's body: never more than the door allows, never for longer than the limit.
+//! Reading a request's body: never more than the door allows, never for longer than the limit, never deeper.
 
 use super::Refusal;
 use axum::body::Bytes;
@@ -49,6 +49,27 @@ where
         all.extend_from_slice(&data);
     }
     Ok(if all.is_empty() { first } else { Bytes::from(all) })
+}
+
+/// Whether brackets are nested deeper than allowed; looks at brackets outside strings only, before any parser does.
+pub fn deeper_than(bytes: &[u8], limit: usize) -> bool {
+    let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
+    for &byte in bytes {
+        if in_string {
+            (in_string, escaped) = (escaped || byte != b'"', !escaped && byte == b'\\');
+            continue;
+        }
+        match byte {
+            b'"' => in_string = true,
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > limit {
+            return true;
+        }
+    }
+    false
 }
 
 #[cfg(test)]

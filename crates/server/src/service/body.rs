@@ -1,4 +1,4 @@
-//! Bodies of the server doors: JSON and nothing else, of a bounded size.
+//! Bodies of the server doors: JSON and nothing else, of a bounded size and depth.
 
 use super::failure::Failure;
 use crate::app::App;
@@ -11,16 +11,23 @@ use std::time::Duration;
 
 /// The bytes of a body of at most `limit`; an endpoint whose members are all optional may be called without one.
 pub(crate) async fn read(app: &App, headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, Failure> {
-    match headers.get(CONTENT_TYPE) {
-        Some(given) if !given.to_str().is_ok_and(is_json) => return Err(Failure::UnsupportedMediaType),
-        None if !body.is_end_stream() => return Err(Failure::UnsupportedMediaType),
-        _ => {}
+    // Every one that stands there: of two types each reader would believe another.
+    let mut given = headers.get_all(CONTENT_TYPE).iter().peekable();
+    let is_untyped = given.peek().is_none();
+    if (is_untyped && !body.is_end_stream()) || !given.all(|given| given.to_str().is_ok_and(is_json)) {
+        return Err(Failure::UnsupportedMediaType);
     }
-    let time = Duration::from_millis(app.settings.limits.body_read_ms);
-    edge::body::read(body, limit, time).await.map_err(|refusal| match refusal {
+    let limits = &app.settings.limits;
+    let time = Duration::from_millis(limits.body_read_ms);
+    let bytes = edge::body::read(body, limit, time).await.map_err(|refusal| match refusal {
         Refusal::BodyBroken => Failure::invalid("body", "it is incomplete"),
         refusal => Failure::Edge(refusal),
-    })
+    })?;
+    if edge::body::deeper_than(&bytes, limits.json_depth) {
+        let message = format!("it is nested deeper than {} levels", limits.json_depth);
+        return Err(Failure::invalid("body", message));
+    }
+    Ok(bytes)
 }
 
 /// `application/json`, in UTF-8 like all JSON.

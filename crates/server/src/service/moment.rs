@@ -4,6 +4,10 @@ use kernel::{Millis, time};
 
 pub(crate) const EXPECTED: &str = "it must be a time such as 2026-11-20T21:00:00.000Z";
 
+/// From the beginning of year 0 to the end of year 9999.
+const FIRST: Millis = Millis(-62_167_219_200_000);
+const LAST: Millis = Millis(253_402_300_799_999);
+
 pub(crate) fn parse(text: &str) -> Option<Millis> {
     let (seconds, rest) = text.split_at_checked(19)?;
     let start = Millis::parse_iso(&format!("{seconds}Z"))?;
@@ -17,7 +21,9 @@ pub(crate) fn parse(text: &str) -> Option<Millis> {
     // What is finer than a millisecond is cut off.
     let digits = fraction.bytes().chain([b'0'; 2]).take(3);
     let millis = digits.fold(0, |sum, digit| sum * 10 + i64::from(digit - b'0'));
-    Some(start.plus(millis).minus(offset_of(offset)?))
+    let at = start.plus(millis).minus(offset_of(offset)?);
+    // Years are written in four digits, here and wherever it will be shown.
+    (FIRST..=LAST).contains(&at).then_some(at)
 }
 
 fn offset_of(text: &str) -> Option<i64> {
@@ -49,6 +55,8 @@ mod tests {
             ("2026-11-20T21:00:00.123456+00:00", "2026-11-20T21:00:00.123Z"),
             ("2026-11-20T23:30:00.000+02:30", "2026-11-20T21:00:00.000Z"),
             ("2026-11-20T20:00:00-01:00", "2026-11-20T21:00:00.000Z"),
+            ("0000-01-01T00:00:00.000Z", "0000-01-01T00:00:00.000Z"),
+            ("9999-12-31T23:59:59.999Z", "9999-12-31T23:59:59.999Z"),
         ] {
             assert_eq!(parse(text).map(Millis::iso).as_deref(), Some(same));
         }
@@ -65,6 +73,8 @@ mod tests {
             "2026-11-20 21:00:00Z",
             "2026-11-20T21:00:00.1234567890Z",
             "ééééééééééééééééééééé",
+            "9999-12-31T23:59:59-00:01",
+            "0000-01-01T00:00:00+00:01",
         ] {
             assert_eq!(parse(text), None, "{text}");
         }
