@@ -8,7 +8,7 @@ use crate::service::json::Members;
 use crate::service::{Caller, Failure, admit, body, context_of, json_response};
 use axum::extract::Request;
 use axum::response::Response;
-use credits::{Answer, Command, Error, Idempotency};
+use credits::{Action, Answer, Command, Error, Idempotency};
 use identity::service_keys::Scope;
 use std::sync::Arc;
 
@@ -51,10 +51,27 @@ async fn steps(
         members.finish()?;
         command(order, key, &caller, context)
     };
+    let is_transfer = matches!(command.action, Action::Transfer { .. });
     app.ledger.submit(command).await.map_err(|error| match error {
-        Error::Refused(refusal) => Failure::refused(refusal, "", app.ledger.settings(), context.now),
+        Error::Refused(refusal) => {
+            let failure = Failure::refused(refusal, "", app.ledger.settings(), context.now);
+            name_member(failure, is_transfer)
+        }
         Error::Store(error) => Failure::Store(error),
     })
+}
+
+/// The ledger knows owners and entries; which member of the body named them is known here.
+fn name_member(failure: Failure, is_transfer: bool) -> Failure {
+    match failure {
+        Failure::NotFound { what: "owner", field } if is_transfer && field.as_deref() != Some("to") => {
+            Failure::NotFound { what: "owner", field: Some("from".into()) }
+        }
+        Failure::NotFound { what: "entry", .. } => {
+            Failure::NotFound { what: "entry", field: Some("entry_id".into()) }
+        }
+        failure => failure,
+    }
 }
 
 pub(super) fn command(

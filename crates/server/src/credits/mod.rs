@@ -28,6 +28,8 @@ pub fn route_docs() -> Vec<RouteDoc> {
 pub fn router(app: &Arc<App>) -> Router {
     endpoints::router()
         .merge(reads::router())
+        .route(BASE, any(unknown))
+        .route(&format!("{BASE}/"), any(unknown))
         .route(&format!("{BASE}/{{*rest}}"), any(unknown))
         .method_not_allowed_fallback(not_allowed)
         .with_state(app.clone())
