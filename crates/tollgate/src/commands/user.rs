@@ -39,13 +39,23 @@ pub fn create(loaded: Loaded, options: &CreateOptions, terminal: &Terminal) -> O
         .unwrap_or_else(|| options.email.split('@').next().unwrap_or_default().to_owned());
     let new = NewUser { name, email, email_verified: true, image: None, role: options.role.clone() };
     let (vault, terms) = (deployment.vault()?, deployment.config.credits.clone());
+    let gift = terms.signup_grant.clone();
     let created = deployment.write(move |tx| create_with_password(tx, &vault, &terms, &new, &hash, now()))?;
-    let Some(user) = created else {
+    let Some((user, welcomed)) = created else {
         let what = format!("{} has an account already.", options.email);
         return Err(Failure::new(what, format!("See it with `tollgate user show {}`.", options.email)));
     };
     let mut text = format!("Created {} ({}), role {}, address verified.", user.email, user.id, options.role);
     let mut json = to_json(&user);
+    json["signup_grant"] = Value::Null;
+    match gift {
+        Some(gift) if welcomed => {
+            text.push_str(&format!("\nGranted {} {}, as to everybody who signs up.", gift.amount, gift.unit));
+            json["signup_grant"] = json!({"amount": gift.amount, "unit": gift.unit});
+        }
+        Some(_) => text.push_str("\nGranted nothing: this mailbox has had its sign-up grant before."),
+        None => {}
+    }
     if generated {
         text.push_str(&format!("\n\n{}\n\nThis is the password. It is shown only now.", password.expose()));
         json["password"] = password.expose().as_str().into();
@@ -54,7 +64,8 @@ pub fn create(loaded: Loaded, options: &CreateOptions, terminal: &Terminal) -> O
     Ok(())
 }
 
-/// A user who can sign in with a password and has what new users get, in one transaction.
+/// A user who can sign in with a password and has what new users get, in one transaction; the flag tells whether
+/// credits were granted.
 pub fn create_with_password(
     tx: &mut Tx<'_>,
     vault: &Vault,
@@ -62,14 +73,12 @@ pub fn create_with_password(
     new: &NewUser,
     hash: &str,
     now: Millis,
-) -> Result<Option<User>, store::Error> {
+) -> Result<Option<(User, bool)>, store::Error> {
     let rng = &mut random::secure();
-    let created = users::create(tx, new, now, rng)?;
-    if let Some(user) = &created {
-        accounts::set_password(tx, &user.id, hash, now, rng)?;
-        welcome(tx, terms, vault, &user.id, &user.email, now)?;
-    }
-    Ok(created)
+    let Some(user) = users::create(tx, new, now, rng)? else { return Ok(None) };
+    accounts::set_password(tx, &user.id, hash, now, rng)?;
+    let welcomed = welcome(tx, terms, vault, &user.id, &user.email, now)?;
+    Ok(Some((user, welcomed)))
 }
 
 /// From standard input, else one that is made up; the flag tells which.
