@@ -1,17 +1,22 @@
 //! Counts that live for a while: attempts, rates, allowances.
 //!
-//! Where they are kept follows the deployment: in Redis when there is one; else in PostgreSQL, which all nodes share; else
+//! Where rates are kept follows the deployment: in Redis when there is one; else in PostgreSQL, which all nodes share; else
 //! in this process, since SQLite means that there is one process. When Redis is lost, each node counts for itself: fewer
-//! are refused for a while, but never none.
+//! are refused for a while, but never none. [`budget`] is about counts that have to last.
+
+mod budget;
+mod link;
+
+pub use budget::{Budget, Spent, Taken, WithoutRedis};
 
 use crate::error::Error;
 use crate::params;
 use crate::store::{Engine, Store};
 use crate::tx::Tx;
-use kernel::{Millis, Stopwatch};
+use kernel::Millis;
+use link::Redis;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// At most `max` hits; the count starts again once the last counted hit is older than `window` (milliseconds).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,9 +33,6 @@ pub enum Hit {
 
 /// Keys of one node; the oldest go first.
 const LOCAL_KEYS: usize = 100_000;
-const REDIS_TIME: Duration = Duration::from_millis(250);
-/// After a failure Redis is left alone for so long, and then asked by one caller: a silent one would hold up each.
-const REDIS_PAUSE: Duration = Duration::from_secs(1);
 
 const HIT: &str = "
     INSERT INTO counters (key, count, last_at, expires_at) VALUES ($1, 1, $2, $3)
@@ -47,7 +49,7 @@ const HIT_FROM_FIRST: &str = "
       last_at = EXCLUDED.last_at,
       expires_at = CASE WHEN counters.expires_at <= $2 THEN EXCLUDED.expires_at ELSE counters.expires_at END
     WHERE counters.expires_at <= $2 OR counters.count < $4
-    RETURNING count";
+    RETURNING count, expires_at";
 const END: &str = "SELECT expires_at FROM counters WHERE key = $1";
 const LAST: &str = "SELECT last_at FROM counters WHERE key = $1";
 const SWEEP: &str =
@@ -79,13 +81,14 @@ pub fn hit_from_first_in(tx: &mut Tx<'_>, key: &str, rule: Rule, now: Millis) ->
 #[derive(Clone)]
 pub struct Counters {
     place: Place,
+    store: Store,
     local: Arc<Mutex<Local>>,
 }
 
 #[derive(Clone)]
 enum Place {
     Process,
-    Store(Store),
+    Store,
     Redis(Box<Redis>),
 }
 
@@ -95,19 +98,19 @@ impl Counters {
         let place = if !redis_url.is_empty() {
             Place::Redis(Box::new(Redis::new(redis_url)?))
         } else if store.engine() == Engine::Postgres {
-            Place::Store(store.clone())
+            Place::Store
         } else {
             Place::Process
         };
-        Ok(Counters { place, local: Arc::default() })
+        Ok(Counters { place, store: store.clone(), local: Arc::default() })
     }
 
     pub async fn hit(&self, key: &str, rule: Rule, now: Millis) -> Result<Hit, Error> {
         match &self.place {
             Place::Process => Ok(self.hit_local(key, rule, now)),
-            Place::Store(store) => {
+            Place::Store => {
                 let key = key.to_string();
-                store.write(move |tx| hit_in(tx, &key, rule, now)).await
+                self.store.write(move |tx| hit_in(tx, &key, rule, now)).await
             }
             Place::Redis(redis) if redis.may_be_asked() => match redis.hit(key, rule, now).await {
                 Ok(hit) => Ok(hit),
@@ -121,7 +124,11 @@ impl Counters {
     }
 
     fn hit_local(&self, key: &str, rule: Rule, now: Millis) -> Hit {
-        self.local.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).hit(key, rule, now)
+        self.local().hit(key, rule, now)
+    }
+
+    fn local(&self) -> MutexGuard<'_, Local> {
+        self.local.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     /// Whether Redis answers; `None` when there is none.
@@ -139,6 +146,7 @@ impl Counters {
 #[derive(Default)]
 struct Local {
     counts: HashMap<String, (i64, Millis, i64)>,
+    budgets: HashMap<String, Spent>,
 }
 
 impl Local {
@@ -178,107 +186,6 @@ impl Local {
             excess -= usize::from(drop);
             !drop
         });
-    }
-}
-
-/// One script, so that reading and counting cannot be parted. Times come from the caller, as everywhere.
-const SCRIPT: &str = "
-local found = redis.call('HMGET', KEYS[1], 'count', 'last')
-local now, window, max = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local count, last = tonumber(found[1]) or 0, tonumber(found[2]) or now
-if last + window <= now then count = 0 end
-if count >= max then return {0, last + window} end
-redis.call('HSET', KEYS[1], 'count', count + 1, 'last', ARGV[1])
-redis.call('PEXPIRE', KEYS[1], window)
-return {1, count + 1}";
-
-#[derive(Clone)]
-struct Redis {
-    client: redis::Client,
-    link: Arc<tokio::sync::Mutex<Option<redis::aio::MultiplexedConnection>>>,
-    script: Arc<redis::Script>,
-    /// Since when it does not answer.
-    failed: Arc<Mutex<Option<Stopwatch>>>,
-}
-
-impl Redis {
-    fn new(url: &str) -> Result<Redis, Error> {
-        let client =
-            redis::Client::open(url).map_err(|error| Error::Misuse(format!("redis_url: {error}")))?;
-        let script = Arc::new(redis::Script::new(SCRIPT));
-        Ok(Redis { client, link: Arc::default(), script, failed: Arc::default() })
-    }
-
-    /// After a failure, true for one caller in each pause.
-    fn may_be_asked(&self) -> bool {
-        let mut failed = self.failed.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        match &*failed {
-            None => true,
-            Some(since) if since.elapsed() < REDIS_PAUSE => false,
-            Some(_) => {
-                *failed = Some(Stopwatch::start());
-                true
-            }
-        }
-    }
-
-    fn note(&self, failure: Option<Stopwatch>) {
-        *self.failed.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = failure;
-    }
-
-    async fn hit(&self, key: &str, rule: Rule, now: Millis) -> Result<Hit, String> {
-        let key = format!("tollgate:{key}");
-        let call = async {
-            let mut link = self.connection().await?;
-            let (counted, number): (i64, i64) = self
-                .script
-                .key(&key)
-                .arg(now.0)
-                .arg(rule.window)
-                .arg(rule.max)
-                .invoke_async(&mut link)
-                .await?;
-            Ok::<_, redis::RedisError>(match counted {
-                1 => Hit::Counted { count: number },
-                _ => Hit::Refused { retry_at: Millis(number) },
-            })
-        };
-        self.in_time(call).await
-    }
-
-    async fn ping(&self) -> Result<(), String> {
-        let call = async {
-            let mut link = self.connection().await?;
-            redis::cmd("PING").query_async::<()>(&mut link).await
-        };
-        self.in_time(call).await
-    }
-
-    async fn in_time<T>(
-        &self,
-        call: impl Future<Output = Result<T, redis::RedisError>>,
-    ) -> Result<T, String> {
-        let result = match tokio::time::timeout(REDIS_TIME, call).await {
-            Ok(Ok(value)) => {
-                self.note(None);
-                return Ok(value);
-            }
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "no answer in time".to_string(),
-        };
-        self.note(Some(Stopwatch::start()));
-        // The next call opens a new connection.
-        *self.link.lock().await = None;
-        Err(result)
-    }
-
-    async fn connection(&self) -> Result<redis::aio::MultiplexedConnection, redis::RedisError> {
-        let mut link = self.link.lock().await;
-        if let Some(open) = &*link {
-            return Ok(open.clone());
-        }
-        let fresh = self.client.get_multiplexed_async_connection().await?;
-        Ok(link.insert(fresh).clone())
     }
 }
 

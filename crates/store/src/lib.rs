@@ -19,7 +19,7 @@ mod sqlite;
 mod store;
 mod tx;
 
-pub use counters::{Counters, Hit, Rule, hit_from_first_in, hit_in};
+pub use counters::{Budget, Counters, Hit, Rule, Spent, Taken, WithoutRedis, hit_from_first_in, hit_in};
 pub use error::Error;
 pub use many::InsertMany;
 pub use migrate::{MigrateError, newest_version};
