@@ -177,11 +177,24 @@ pub fn apply_in(
     commands: Vec<Command>,
     now: Millis,
 ) -> Result<Results, store::Error> {
+    apply_made_in(tx, settings, vault, owner_exists, |_| Ok(commands), now)
+}
+
+/// The same for commands that are made once it is their turn: who locks accounts to see what they hold must not do so
+/// before, or two transactions wait for each other.
+pub(crate) fn apply_made_in(
+    tx: &mut Tx<'_>,
+    settings: &Settings,
+    vault: &Vault,
+    owner_exists: &OwnerExists,
+    make: impl FnOnce(&mut Tx<'_>) -> Result<Vec<Command>, store::Error>,
+    now: Millis,
+) -> Result<Results, store::Error> {
     let bench = Bench { settings, vault, owner_exists, now };
-    let groups = [Group { commands, atomic: false }];
     let [chance] = random::bytes(&mut random::secure());
     let shared = SHARED_WRITERS[usize::from(chance) % SHARED_WRITERS.len()];
     tx.lock("credit seal", &[shared])?;
+    let groups = [Group { commands: make(tx)?, atomic: false }];
     let seal = Seal::read(tx, vault, shared)?.unwrap_or_else(|| Seal::new(writer()));
     let written = ledger::run(tx, bench, &HashMap::new(), &seal, &groups)?;
     Ok(written.results.into_iter().flatten().collect())

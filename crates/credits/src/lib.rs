@@ -9,6 +9,7 @@ mod account;
 mod closing;
 mod command;
 mod entry;
+mod handover;
 mod json;
 mod lane;
 mod ledger;
@@ -27,6 +28,7 @@ pub use command::{
     Shortfall, Target,
 };
 pub use entry::{Entry, Kind, MAX_AMOUNT, Part, Source};
+pub use handover::{close_forgotten, hand_over};
 pub use json::push_text;
 pub use lane::{Ledger, OwnerExists, apply_in};
 pub use owner::{AccountId, Item, Owner, item_id, owners_after, parse_item};

@@ -1,6 +1,6 @@
 //! The grant that a new person gets, once for an address.
 
-use crate::command::{Action, Command, NewGrant, Refusal, Target};
+use crate::command::{Action, Answer, Command, NewGrant, Refusal, Target};
 use crate::entry::Source;
 use crate::lane::{OwnerExists, apply_in};
 use crate::owner::Owner;
@@ -14,10 +14,8 @@ const REMEMBER: &str = "INSERT INTO credit_signups (address_hash, created_at) VA
 const MAILBOX: &str = "sign-up grant";
 const USER: &str = "user of a sign-up grant";
 
-/// Grants what the configuration gives to new people, in the transaction that makes the user or proves the address. The
-/// mailbox is remembered by its keyed hash, so that deleting the account and coming back brings no second grant; the
-/// user is, so that moving the account to another mailbox brings none either. Of two at once (PostgreSQL) the second
-/// waits for the first at the row they both want. Comes last in its transaction: it holds what others wait for.
+/// Grants what the configuration gives to new people, in the transaction that makes the user or proves the address.
+/// Comes last in its transaction: it holds what others wait for.
 pub fn grant(
     tx: &mut Tx<'_>,
     settings: &Settings,
@@ -26,13 +24,43 @@ pub fn grant(
     email: &str,
     now: Millis,
 ) -> Result<bool, Error> {
-    let Some(gift) = &settings.signup_grant else { return Ok(false) };
+    match due(tx, settings, vault, user_id, email, now)? {
+        Some(command) => apply(tx, settings, vault, command, now),
+        None => Ok(false),
+    }
+}
+
+/// Makes the grant that is [`due`].
+pub fn apply(
+    tx: &mut Tx<'_>,
+    settings: &Settings,
+    vault: &Vault,
+    command: Command,
+    now: Millis,
+) -> Result<bool, Error> {
+    let exists: OwnerExists = Arc::new(|_, _| Ok(true));
+    was_granted(apply_in(tx, settings, vault, &exists, vec![command], now)?)
+}
+
+/// The grant that is due to a new person, to be applied in the same transaction; see [`was_granted`]. The mailbox is
+/// remembered by its keyed hash, so that deleting the account and coming back brings no second grant; the user is, so
+/// that moving the account to another mailbox brings none either. Of two at once (PostgreSQL) the second waits for the
+/// first at the row they both want.
+pub fn due(
+    tx: &mut Tx<'_>,
+    settings: &Settings,
+    vault: &Vault,
+    user_id: &str,
+    email: &str,
+    now: Millis,
+) -> Result<Option<Command>, Error> {
+    let Some(gift) = &settings.signup_grant else { return Ok(None) };
     for hash in [vault.hash(MAILBOX, &normalised(email)), vault.hash(USER, user_id)] {
         if tx.execute(REMEMBER, params![&hash, now])? == 0 {
-            return Ok(false);
+            return Ok(None);
         }
     }
-    let command = Command {
+    Ok(Some(Command {
         target: Target::Owner { owner: Owner::User(user_id.to_string()), unit: gift.unit.clone() },
         action: Action::Grant(NewGrant {
             amount: gift.amount,
@@ -46,9 +74,11 @@ pub fn grant(
         actor: "system".into(),
         request_id: None,
         idempotency: None,
-    };
-    let exists: OwnerExists = Arc::new(|_, _| Ok(true));
-    let results = apply_in(tx, settings, vault, &exists, vec![command], now)?;
+    }))
+}
+
+/// Whether the command of [`due`] did what it should.
+pub fn was_granted(results: Vec<Result<Answer, Refusal>>) -> Result<bool, Error> {
     match results.into_iter().next() {
         Some(Err(Refusal::Invalid { message, .. })) => Err(Error::Fault(message)),
         result => Ok(matches!(result, Some(Ok(_)))),
