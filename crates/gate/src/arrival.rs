@@ -1,7 +1,8 @@
 //! What happens when somebody arrives, in the transaction of the sign-up or sign-in.
 
-use credits::{Settings, signup};
-use kernel::{Millis, UserId, Vault};
+use crate::guests;
+use credits::{Owner, Settings, hand_over, signup};
+use kernel::{GuestId, Millis, UserId, Vault};
 use store::{Error, Tx};
 
 /// A user is new, or the address has just been proved where that is asked for. True when credits were granted. Comes
@@ -15,4 +16,34 @@ pub fn welcome(
     now: Millis,
 ) -> Result<bool, Error> {
     signup::grant(tx, terms, vault, id.as_str(), email, now)
+}
+
+/// A session begins in a browser that was a guest's: the guest ends, once however many sign-ins try at the same time,
+/// and what it has goes to the user. For a `new` user with this address [`welcome`] is part of it. Comes last in its
+/// transaction as well.
+pub fn arrive(
+    tx: &mut Tx<'_>,
+    terms: &Settings,
+    vault: &Vault,
+    (id, new): (&UserId, Option<&str>),
+    guest: Option<&GuestId>,
+    now: Millis,
+) -> Result<(), Error> {
+    let due = match new {
+        Some(email) => signup::due(tx, terms, vault, id.as_str(), email, now)?,
+        None => None,
+    };
+    let guest = match guest {
+        Some(guest) if guests::end(tx, guest)? => Some(guest),
+        _ => None,
+    };
+    match (guest, due) {
+        (Some(guest), due) => {
+            let parties = (&Owner::Guest(guest.as_str().to_owned()), &Owner::User(id.as_str().to_owned()));
+            let results = hand_over(tx, terms, vault, parties, due.into_iter().collect(), now)?;
+            signup::was_granted(results).map(|_| ())
+        }
+        (None, Some(due)) => signup::apply(tx, terms, vault, due, now).map(|_| ()),
+        (None, None) => Ok(()),
+    }
 }
