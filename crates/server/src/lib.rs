@@ -3,6 +3,7 @@
 //! - [`edge`] stands before every door: connections, limits, request ids, headers, CORS, log and metrics.
 //! - [`auth`] is the Better Auth door, `/api/auth`.
 //! - [`credits`] is the door for an app's backend, `/api/credits`; [`service`] is what such doors have in common.
+//! - [`gate`] is asked by backends and proxies whether a request may pass, `/api/gate`.
 //! - [`dev`] is what only `tollgate dev` shows: the start page and the inbox.
 //! - [`operations`] answers operators: health, readiness, metrics, the OpenAPI document.
 //! - [`openapi`] is the table of routes that the document is made of.
@@ -13,6 +14,7 @@ pub mod auth;
 pub mod credits;
 pub mod dev;
 pub mod edge;
+pub mod gate;
 pub mod openapi;
 pub mod operations;
 mod service;

@@ -44,6 +44,30 @@ pub enum Refresh {
 impl Presented {
     pub fn read(app: &App, names: &Names, headers: &HeaderMap) -> Presented {
         let bearer = if app.settings.methods.bearer { bearer(&app.signer, headers) } else { None };
+        Presented::beside_cookies(app, names, headers, bearer)
+    }
+
+    /// A token that a backend or a proxy passes on in a header of its own: it stands in for the cookie, also when it
+    /// opens nothing.
+    pub fn passed_on(app: &App, names: &Names, headers: &HeaderMap, token: &str) -> Presented {
+        let opened = if app.settings.methods.bearer { open(&app.signer, token) } else { None };
+        match opened {
+            None => Presented::default(),
+            opened => Presented::beside_cookies(app, names, headers, opened),
+        }
+    }
+
+    /// Where `Authorization` is somebody else's: a backend's service key.
+    pub fn of_cookies(app: &App, names: &Names, headers: &HeaderMap) -> Presented {
+        Presented::beside_cookies(app, names, headers, None)
+    }
+
+    fn beside_cookies(
+        app: &App,
+        names: &Names,
+        headers: &HeaderMap,
+        bearer: Option<(String, bool)>,
+    ) -> Presented {
         let signed = |name: &str| {
             let value = cookie::first(cookies::lines(headers), name)?;
             app.signer.open(value).map(|value| value.into_owned())
@@ -70,7 +94,11 @@ fn bearer(signer: &Signer, headers: &HeaderMap) -> Option<(String, bool)> {
     let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_at_checked(7)?;
     let token = token.trim();
-    if !scheme.eq_ignore_ascii_case("bearer ") || token.is_empty() {
+    if scheme.eq_ignore_ascii_case("bearer ") { open(signer, token) } else { None }
+}
+
+fn open(signer: &Signer, token: &str) -> Option<(String, bool)> {
+    if token.is_empty() {
         return None;
     }
     if token.contains('.') {

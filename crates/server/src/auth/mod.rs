@@ -7,9 +7,9 @@
 mod accounts;
 mod body;
 mod callback;
-mod cookies;
+pub(crate) mod cookies;
 mod credits;
-mod current;
+pub(crate) mod current;
 mod delete_user;
 mod email_change;
 mod endpoint;

@@ -3,6 +3,7 @@
 use crate::edge::{self, Dialect, RequestId};
 use axum::body::Body;
 use credits::Refusal;
+use gate::authorize::Denied;
 use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
 use identity::service_keys::Scope;
@@ -19,6 +20,11 @@ pub(crate) enum Failure {
     InvalidServiceKey,
     #[error("the service key lacks the scope {}", .0.name())]
     LacksScope(Scope),
+    /// No session, and nothing that stands in for one.
+    #[error("nobody is signed in: the session is missing, over or not valid")]
+    Unauthenticated,
+    #[error("{}", denial(*.0))]
+    Denied(Denied),
     #[error("there is no such {what}")]
     NotFound { what: &'static str, field: Option<String> },
     #[error("the path has no such method")]
@@ -40,6 +46,15 @@ pub(crate) enum Failure {
     LimitReached { limit: Value, resets_at: Millis, seconds: i64 },
     #[error("{0}")]
     Store(#[from] store::Error),
+}
+
+fn denial(denied: Denied) -> &'static str {
+    match denied {
+        Denied::Banned => "this user is banned",
+        Denied::OtherUser => "the session is not that of the user who is named",
+        Denied::LacksRole => "the user does not have the role that this needs",
+        Denied::ForeignPayer => "the user may not spend what belongs to the payer",
+    }
 }
 
 impl Failure {
@@ -85,6 +100,10 @@ impl Failure {
         match self {
             Failure::InvalidServiceKey => (StatusCode::UNAUTHORIZED, "invalid_service_key"),
             Failure::LacksScope(_) => (StatusCode::FORBIDDEN, "forbidden"),
+            Failure::Unauthenticated => (StatusCode::UNAUTHORIZED, "unauthenticated"),
+            Failure::Denied(Denied::Banned) => (StatusCode::FORBIDDEN, "user_banned"),
+            Failure::Denied(Denied::OtherUser) => (StatusCode::FORBIDDEN, "user_mismatch"),
+            Failure::Denied(Denied::LacksRole | Denied::ForeignPayer) => (StatusCode::FORBIDDEN, "forbidden"),
             Failure::NotFound { .. } => (StatusCode::NOT_FOUND, "not_found"),
             Failure::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Failure::UnsupportedMediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),

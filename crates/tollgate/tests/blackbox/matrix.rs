@@ -58,6 +58,8 @@ struct Things {
     email: String,
     session_token: String,
     account_id: String,
+    /// Of the backend that passes the request on.
+    service_key: String,
     /// Different for each request.
     number: usize,
 }
@@ -102,6 +104,9 @@ const fn backends(status: u16) -> [u16; 10] {
 const HOLDERS: [u16; 10] = [401, 200, 200, 401, 401, 401, 401, 401, 401, 401];
 /// A signed-in caller may only ask for their own address; everybody else gets the same answer whoever is named.
 const NOT_FOR_OTHERS: [u16; 10] = [200, 200, 200, 200, 200, 200, 400, 200, 200, 200];
+
+/// What a backend with a service key is told of whose cookie it passes on; a token in `Authorization` is not passed on.
+const PASSED_ON: [u16; 10] = [401, 200, 200, 401, 401, 401, 403, 401, 401, 401];
 
 const ROWS: &[Row] = &[
     row("GET", "/api/auth/get-session", everybody(200), |_| Request::get("/api/auth/get-session")),
@@ -223,6 +228,11 @@ const ROWS: &[Row] = &[
     row("GET", "/api/credits/limits", backends(200), |things| of_user(things, "limits")),
     row("GET", "/api/credits/events", backends(200), |things| of_user(things, "events")),
     row("GET", "/api/credits/features", backends(200), |_| Request::get("/api/credits/features")),
+    // A backend passes on the cookie of whoever asks, and names whom the request is about.
+    row("POST", "/api/gate/authorize", PASSED_ON, |things| {
+        Request::post("/api/gate/authorize", &json!({"user_id": things.user_id}))
+            .header("Authorization", &format!("Bearer {}", things.service_key))
+    }),
     row("GET", "/healthz", everybody(200), |_| Request::get("/healthz")),
     row("GET", "/readyz", everybody(200), |_| Request::get("/readyz")),
     row("GET", "/metrics", everybody(200), |_| Request::get("/metrics")),
@@ -414,6 +424,7 @@ impl<'a> Stage<'a> {
             email: person.email.clone(),
             session_token: person.token.clone(),
             account_id: person.account_id.clone(),
+            service_key: self.service_key.clone(),
             number: self.count,
         }
     }
@@ -460,13 +471,14 @@ fn multi_cookie(person: &Person) -> String {
 
 /// Routes that take an id or a token and are judged by who the caller is. Others that take one open to whoever was
 /// mailed it.
-const NAMES_A_THING: [&str; 6] = [
+const NAMES_A_THING: [&str; 7] = [
     "/api/auth/delete-user",
     "/api/auth/delete-user/callback",
     "/api/auth/multi-session/revoke",
     "/api/auth/multi-session/set-active",
     "/api/auth/revoke-session",
     "/api/auth/unlink-account",
+    "/api/gate/authorize",
 ];
 /// A service key is the app's own: it reaches every owner.
 const OPENS_TO_THE_APP: &str = "/api/credits/";
@@ -541,6 +553,7 @@ fn every_route_of_the_app_answers_every_key_as_its_scopes_say(engine: Engine) {
                 email: owner.email.clone(),
                 session_token: owner.token.clone(),
                 account_id: owner.account_id.clone(),
+                service_key: String::new(),
                 number,
             };
             let request = (row.request)(&things).header("Authorization", &format!("Bearer {key}"));

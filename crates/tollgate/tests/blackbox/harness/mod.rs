@@ -19,6 +19,7 @@
 pub mod browser;
 pub mod credits;
 pub mod database;
+pub mod gate;
 pub mod http;
 pub mod mail;
 pub mod mail_sink;

@@ -1,0 +1,370 @@
+//! What a proxy's request asks for: the rules of the configuration, and the path as every backend will read it.
+//!
+//! A proxy asks about a path before the backend reads it. Where the two could read it differently, somebody passes by a
+//! rule that was meant for them. So a path is taken apart once, strictly, and what programs are known to understand in
+//! different ways is refused ([`Doubt`]) instead of guessed at.
+
+/// A path, decoded, in segments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlainPath {
+    segments: Vec<String>,
+    /// As a backend sees them that does not tell capitals from small letters, or drops dots and spaces at the end.
+    folded: Vec<String>,
+}
+
+/// Why a path is not judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Doubt {
+    #[error("it does not begin with a slash")]
+    NotAPath,
+    #[error("it has a character that does not belong into a path")]
+    Character,
+    #[error("it has a broken percent sign")]
+    BrokenEscape,
+    #[error("it has an encoded character that some programs take for a separator")]
+    HiddenSeparator,
+    #[error("it is encoded twice")]
+    EncodedTwice,
+    #[error("it has a segment of dots")]
+    Dots,
+    #[error("it has an empty segment")]
+    EmptySegment,
+    #[error("it resembles the path of another rule")]
+    Resembles,
+}
+
+impl PlainPath {
+    /// Of the request's target as it came, with or without a query.
+    pub fn read(target: &str) -> Result<PlainPath, Doubt> {
+        let path = target.split_once('?').map_or(target, |(path, _)| path);
+        let rest = path.strip_prefix('/').ok_or(Doubt::NotAPath)?;
+        // `\` is a slash to some, and `;` begins what Java leaves out.
+        if !path.bytes().all(|byte| byte.is_ascii_graphic() && !b"\\;#".contains(&byte)) {
+            return Err(Doubt::Character);
+        }
+        let mut segments = rest.split('/').map(segment).collect::<Result<Vec<String>, Doubt>>()?;
+        // `/a/` is `/a` to most, and its rule is the same.
+        if segments.last().is_some_and(String::is_empty) {
+            segments.pop();
+        }
+        if segments.iter().any(String::is_empty) {
+            return Err(Doubt::EmptySegment);
+        }
+        let folded = segments.iter().map(|segment| fold(segment)).collect();
+        Ok(PlainPath { segments, folded })
+    }
+}
+
+fn segment(text: &str) -> Result<String, Doubt> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut parts = text.as_bytes().split(|&byte| byte == b'%');
+    bytes.extend_from_slice(parts.next().unwrap_or_default());
+    for part in parts {
+        let byte = hex(part).ok_or(Doubt::BrokenEscape)?;
+        if b"/\\;?#".contains(&byte) || byte.is_ascii_control() {
+            return Err(Doubt::HiddenSeparator);
+        }
+        bytes.push(byte);
+        bytes.extend_from_slice(&part[2..]);
+    }
+    if bytes.windows(3).any(|three| three[0] == b'%' && hex(&three[1..]).is_some()) {
+        return Err(Doubt::EncodedTwice);
+    }
+    let text = String::from_utf8(bytes).map_err(|_| Doubt::Character)?;
+    if text.chars().any(char::is_control) {
+        return Err(Doubt::Character);
+    }
+    if matches!(text.as_str(), "." | "..") { Err(Doubt::Dots) } else { Ok(text) }
+}
+
+/// The byte that two hexadecimal digits stand for.
+fn hex(digits: &[u8]) -> Option<u8> {
+    let digit = |at: usize| digits.get(at).and_then(|&digit| char::from(digit).to_digit(16));
+    u8::try_from(digit(0)? * 16 + digit(1)?).ok()
+}
+
+fn fold(segment: &str) -> String {
+    // Over capitals: letters such as the long s have no small letter to share, but a capital.
+    let folded = segment.to_uppercase().to_lowercase();
+    folded.trim_end_matches(['.', ' ']).to_owned()
+}
+
+/// A path in a rule: `*` stands for one segment, and at the end for all that follows, nothing included.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pattern {
+    parts: Vec<Part>,
+    and_below: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Part {
+    Text { plain: String, folded: String },
+    Any,
+}
+
+impl Pattern {
+    /// `None` for what no pattern looks like.
+    pub fn parse(text: &str) -> Option<Pattern> {
+        let rest = text.strip_prefix('/')?;
+        let mut segments: Vec<&str> = if rest.is_empty() { Vec::new() } else { rest.split('/').collect() };
+        let and_below = segments.last() == Some(&"*");
+        if and_below {
+            segments.pop();
+        }
+        let part = |segment: &str| match segment {
+            "" | "." | ".." => None,
+            "*" => Some(Part::Any),
+            text if text.bytes().all(is_plain) => {
+                Some(Part::Text { plain: text.to_owned(), folded: fold(text) })
+            }
+            _ => None,
+        };
+        let parts = segments.into_iter().map(part).collect::<Option<_>>()?;
+        Some(Pattern { parts, and_below })
+    }
+
+    fn matches(&self, path: &[String], folded: bool) -> bool {
+        let enough =
+            if self.and_below { path.len() >= self.parts.len() } else { path.len() == self.parts.len() };
+        enough
+            && self.parts.iter().zip(path).all(|(part, segment)| match part {
+                Part::Any => true,
+                Part::Text { folded: text, .. } if folded => text == segment,
+                Part::Text { plain, .. } => plain == segment,
+            })
+    }
+}
+
+/// What a rule may spell as it is.
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~!$&'()+,=:@".contains(&byte)
+}
+
+/// What is asked of whoever wants to pass. Without any member: a session.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Asks {
+    /// Everybody passes; who is signed in is told all the same.
+    pub public: bool,
+    pub role: Option<String>,
+    /// What the user is charged for.
+    pub feature: Option<String>,
+    /// The action whose allowance lets a visitor without a session pass.
+    pub guest: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    pub path: Pattern,
+    /// In capitals; none: all.
+    pub methods: Vec<String>,
+    pub asks: Asks,
+}
+
+impl Rule {
+    /// Backends answer HEAD as they answer GET.
+    fn covers(&self, method: &str) -> bool {
+        let has = |wanted: &str| self.methods.iter().any(|own| own == wanted);
+        self.methods.is_empty() || has(method) || (method == "HEAD" && has("GET"))
+    }
+}
+
+/// In their order: the first that matches decides.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rules(pub Vec<Rule>);
+
+impl Rules {
+    /// What the request asks for; what no rule speaks of asks for a session.
+    pub fn decide(&self, method: &str, path: &PlainPath) -> Result<Asks, Doubt> {
+        let first = |segments: &[String], folded: bool| {
+            self.0.iter().position(|rule| rule.covers(method) && rule.path.matches(segments, folded))
+        };
+        let found = first(&path.segments, false);
+        // `/ADMIN` has no rule of its own, and is `/admin` to a backend that does not tell them apart.
+        if found != first(&path.folded, true) {
+            return Err(Doubt::Resembles);
+        }
+        Ok(found.map(|at| self.0[at].asks.clone()).unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn rule(path: &str, methods: &[&str], asks: Asks) -> Rule {
+        let methods = methods.iter().map(|method| (*method).to_owned()).collect();
+        Rule { path: Pattern::parse(path).unwrap(), methods, asks }
+    }
+
+    fn role(name: &str) -> Asks {
+        Asks { role: Some(name.into()), ..Asks::default() }
+    }
+
+    fn feature(name: &str) -> Asks {
+        Asks { feature: Some(name.into()), ..Asks::default() }
+    }
+
+    fn rules() -> Rules {
+        let public = Asks { public: true, ..Asks::default() };
+        Rules(vec![
+            rule("/admin/health", &[], public.clone()),
+            rule("/admin/*", &[], role("admin")),
+            rule("/api/images/*", &["POST"], feature("image.generate")),
+            rule("/api/users/*/avatar", &["GET"], feature("avatar")),
+            rule("/assets/*", &["GET"], public.clone()),
+            rule("/", &[], public),
+        ])
+    }
+
+    fn decide(method: &str, target: &str) -> Result<Asks, Doubt> {
+        rules().decide(method, &PlainPath::read(target)?)
+    }
+
+    #[test]
+    fn the_first_rule_that_matches_decides() {
+        let public = Asks { public: true, ..Asks::default() };
+        for (method, target, expected) in [
+            ("GET", "/", public.clone()),
+            ("GET", "/?next=/admin", public.clone()),
+            ("GET", "/admin/health", public.clone()),
+            ("GET", "/admin/health/", public.clone()),
+            ("GET", "/admin/health/x", role("admin")),
+            ("GET", "/admin", role("admin")),
+            ("GET", "/admin/", role("admin")),
+            ("DELETE", "/admin/users/7?x=/assets/a", role("admin")),
+            ("GET", "/%61dmin/users", role("admin")),
+            ("GET", "/adminx", Asks::default()),
+            ("POST", "/api/images", feature("image.generate")),
+            ("POST", "/api/images/a/b", feature("image.generate")),
+            ("GET", "/api/images/a", Asks::default()),
+            ("GET", "/api/users/7/avatar", feature("avatar")),
+            ("HEAD", "/api/users/7/avatar", feature("avatar")),
+            ("GET", "/api/users/7/8/avatar", Asks::default()),
+            ("GET", "/api/users/avatar", Asks::default()),
+            ("POST", "/assets/app.css", Asks::default()),
+            ("GET", "/assets/R%C3%A9sum%C3%A9.css", public),
+        ] {
+            assert_eq!(decide(method, target), Ok(expected), "{method} {target}");
+        }
+    }
+
+    #[test]
+    fn what_programs_read_in_different_ways_is_refused() {
+        for (target, doubt) in [
+            ("", Doubt::NotAPath),
+            ("admin", Doubt::NotAPath),
+            ("https://app.example/admin", Doubt::NotAPath),
+            ("*", Doubt::NotAPath),
+            ("//admin", Doubt::EmptySegment),
+            ("/assets//../admin", Doubt::Dots),
+            ("/x//y", Doubt::EmptySegment),
+            ("/x//", Doubt::EmptySegment),
+            ("//", Doubt::EmptySegment),
+            ("/assets/../admin", Doubt::Dots),
+            ("/assets/%2e%2E/admin", Doubt::Dots),
+            ("/assets/.%2e/admin", Doubt::Dots),
+            ("/./admin", Doubt::Dots),
+            ("/admin/..", Doubt::Dots),
+            ("/assets%2f..%2fadmin", Doubt::HiddenSeparator),
+            ("/assets/..%5cadmin", Doubt::HiddenSeparator),
+            ("/assets\\..\\admin", Doubt::Character),
+            ("/admin%00", Doubt::HiddenSeparator),
+            ("/admin%0a", Doubt::HiddenSeparator),
+            ("/admin%3Fx", Doubt::HiddenSeparator),
+            ("/admin%23x", Doubt::HiddenSeparator),
+            ("/admin%3bx/users", Doubt::HiddenSeparator),
+            ("/admin;x=1/users", Doubt::Character),
+            ("/assets/;/../admin", Doubt::Character),
+            ("/admin#x", Doubt::Character),
+            ("/ad min", Doubt::Character),
+            ("/admin\t", Doubt::Character),
+            ("/ädmin", Doubt::Character),
+            ("/%61dmin%", Doubt::BrokenEscape),
+            ("/admin%4", Doubt::BrokenEscape),
+            ("/admin%zz", Doubt::BrokenEscape),
+            ("/admin%u0041", Doubt::BrokenEscape),
+            ("/%2561dmin", Doubt::EncodedTwice),
+            ("/assets/%252e%252e/admin", Doubt::EncodedTwice),
+            ("/admin%C0%AF", Doubt::Character),
+            ("/admin%FF", Doubt::Character),
+            ("/admin%C2%85", Doubt::Character),
+            ("/ADMIN/users", Doubt::Resembles),
+            ("/Admin", Doubt::Resembles),
+            ("/%41dmin", Doubt::Resembles),
+            ("/admin./users", Doubt::Resembles),
+            ("/admin%20/users", Doubt::Resembles),
+            ("/admin/HEALTH", Doubt::Resembles),
+            ("/A%C5%BFsets/x", Doubt::Resembles),
+        ] {
+            assert_eq!(decide("GET", target), Err(doubt), "{target}");
+        }
+        // A percent sign that stands for itself, and dots that are names.
+        for target in ["/sale/100%25", "/a/.well-known/x", "/a/...", "/a/b.c.d", "/a/~x!$&'()+,=:@|^[]"] {
+            assert_eq!(decide("GET", target), Ok(Asks::default()), "{target}");
+        }
+    }
+
+    #[test]
+    fn patterns_are_whole_segments() {
+        for text in ["/", "/*", "/a", "/a/*", "/a/*/b", "/*/b", "/a.b/c-d_~/:id@,+"] {
+            assert!(Pattern::parse(text).is_some(), "{text}");
+        }
+        for text in [
+            "", "a", "*", "//", "/a/", "/a//b", "/a*", "/a/b*", "/**", "/a/../b", "/./a", "/a b", "/é",
+            "/a?b", "/%61", "/a;b", "/a#b", "/a\\b", "/{id}",
+        ] {
+            assert!(Pattern::parse(text).is_none(), "{text}");
+        }
+    }
+
+    /// What a lenient backend makes of a path: decoded, slashes merged, dots resolved, parameters left out, small letters.
+    fn lenient(target: &str) -> String {
+        let mut text = target.split(['?', '#']).next().unwrap_or("").to_owned();
+        for _ in 0..2 {
+            let mut decoded = Vec::new();
+            let mut bytes = text.as_bytes();
+            while let [first, rest @ ..] = bytes {
+                match hex(rest).filter(|_| *first == b'%') {
+                    Some(byte) => {
+                        decoded.push(byte);
+                        bytes = &rest[2..];
+                    }
+                    None => {
+                        decoded.push(*first);
+                        bytes = rest;
+                    }
+                }
+            }
+            text = String::from_utf8_lossy(&decoded).replace('\\', "/");
+        }
+        let mut segments = Vec::new();
+        for segment in text.split('/') {
+            let name = segment.split([';', '?', '#', '\0']).next().unwrap_or("").trim_end_matches(['.', ' ']);
+            match segment.split([';', '?', '#', '\0']).next().unwrap_or("") {
+                "" | "." => {}
+                ".." => drop(segments.pop()),
+                _ => segments.push(name.to_lowercase()),
+            }
+        }
+        format!("/{}", segments.join("/"))
+    }
+
+    proptest! {
+        /// However lenient the backend is: what it would take for an administrator's path is refused or needs one.
+        #[test]
+        fn nobody_passes_by_a_rule(target in "/(admin|ADMIN|assets|%61|%2e|%2E|\\.|%2f|%5c|\\\\|/|;|x|%25|2e|%3b|%00|\\?| ){0,8}(admin|dmin)?/?[a-z]{0,2}") {
+            let seen = lenient(&target);
+            if (seen == "/admin" || seen.starts_with("/admin/")) && seen != "/admin/health" {
+                if let Ok(asks) = decide("GET", &target) {
+                    prop_assert_eq!(asks, role("admin"), "{} is {}", target, seen);
+                }
+            }
+        }
+
+        #[test]
+        fn any_text_is_judged_or_refused(target in "\\PC{0,60}") {
+            let _ = decide("GET", &target);
+        }
+    }
+}
