@@ -3,7 +3,7 @@
 //! - [`load`]: the load generator, the same for every side; [`answer`] reads what comes back, [`latency`] counts it.
 //! - [`people`]: the users, sessions and requests; [`seed`] and [`cache`]: a million of them in every side's format.
 //! - [`server`]: what a side is; [`tollgate`] (with [`postgres`]), [`better_auth`] and [`bare_handler`] are they.
-//! - [`credits`]: debits beside what a database does without a ledger.
+//! - [`credits`]: debits beside what a database does without a ledger; [`gate`]: the one call of an app's backend.
 //! - [`sessions`]: what is measured and in which order; [`report`]: figures and ratios; [`machine`]: their conditions.
 
 // A measuring tool reads the clock and the environment itself; the ban is for the product.
@@ -14,6 +14,7 @@ pub mod bare_handler;
 pub mod better_auth;
 pub mod cache;
 pub mod credits;
+pub mod gate;
 pub mod latency;
 pub mod load;
 pub mod machine;

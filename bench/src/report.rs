@@ -131,7 +131,7 @@ pub enum Better {
 }
 
 /// One side's figures: for each column the values of all rounds.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Row {
     pub side: &'static str,
     pub title: &'static str,

@@ -57,10 +57,23 @@ impl Server {
     ) -> Result<Server, String> {
         let person = (contents == Contents::Seeded).then_some(0);
         let request = people::one_session_check(address, person);
+        let expected: &[u8] = if person.is_some() { b"{\"session\"" } else { b"null" };
+        Server::start_asking(name, command, address, &request, expected, log)
+    }
+
+    /// The same for programs that are asked something else: the body of the answer has to begin like this.
+    pub fn start_asking(
+        name: &str,
+        command: &mut Command,
+        address: SocketAddr,
+        request: &[u8],
+        expected: &[u8],
+        log: &Path,
+    ) -> Result<Server, String> {
         let began = Instant::now();
         let mut process = Process::start(name, command, Signal::TERM, log)?;
         let first_answer = loop {
-            if let Some(bytes) = ask(address, &request) {
+            if let Some(bytes) = ask(address, request) {
                 break bytes;
             }
             process.check_alive()?;
@@ -74,7 +87,6 @@ impl Server {
             std::thread::sleep(Duration::from_millis(1));
         };
         let started_in = began.elapsed();
-        let expected: &[u8] = if person.is_some() { b"{\"session\"" } else { b"null" };
         let parsed = answer::parse(&first_answer)?.ok_or("half an answer")?;
         if parsed.status != 200 || !parsed.body.starts_with(expected) {
             return Err(format!(

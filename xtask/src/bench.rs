@@ -6,12 +6,13 @@ use std::process::Stdio;
 use crate::{Outcome, shell};
 
 pub const USAGE: &str =
-    "bench sessions|credits [OPTION …] Tollgate beside its peers under load, as ratios (--help: options)";
+    "bench sessions|credits|gate [OPTION …] Tollgate beside its peers under load, as ratios (--help: options)";
 
 pub fn run(arguments: &[String]) -> Outcome {
     match arguments.split_first() {
         Some((what, options)) if what == "sessions" => sessions(options),
         Some((what, options)) if what == "credits" => credits(options),
+        Some((what, options)) if what == "gate" => gate(options),
         _ => Err(format!("Usage: cargo xtask {USAGE}")),
     }
 }
@@ -43,6 +44,25 @@ fn credits(options: &[String]) -> Outcome {
         build("tollgate")?;
     }
     let mut bench = shell::command(release.join("bench-credits"));
+    bench.arg("--tollgate").arg(release.join("tollgate")).args(options).stdin(Stdio::null());
+    shell::run(&mut bench)
+}
+
+fn gate(options: &[String]) -> Outcome {
+    let release = target_folder()?.join("release");
+    let only_help = options.iter().any(|option| option == "--help" || option == "-h");
+    let only = value_of("--only", options);
+    let wants = |side: &str| !only_help && only.as_ref().is_none_or(|sides| sides.contains(side));
+    build("bench")?;
+    if wants("tollgate") {
+        build("tollgate")?;
+    }
+    // Of the measures only this one has a peer.
+    let measures = value_of("--measure", options);
+    if wants("better-auth") && measures.is_none_or(|measures| measures.contains("authorize")) {
+        install_better_auth()?;
+    }
+    let mut bench = shell::command(release.join("bench-gate"));
     bench.arg("--tollgate").arg(release.join("tollgate")).args(options).stdin(Stdio::null());
     shell::run(&mut bench)
 }
