@@ -1,0 +1,9 @@
+//! What the crate promises an app, against servers written by hand: each misbehaves in one way. The tests against the
+//! real binary are among its own black-box tests (`crates/tollgate/tests/blackbox/client_*.rs`).
+
+// The tests measure by the real clock; the ban is for the product.
+#![allow(clippy::disallowed_methods)]
+
+mod misbehaviour;
+mod sessions;
+mod stub;
