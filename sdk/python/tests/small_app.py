@@ -81,9 +81,7 @@ def small_app(tollgate: Tollgate) -> FastAPI:
 
     @app.post("/guarded/{user_id}")
     async def guarded(
-        passage: Annotated[
-            Passage, Depends(authorize(charge="image.generate", match="user_id"))
-        ],
+        passage: Annotated[Passage, Depends(authorize(charge="image.generate", match="user_id"))],
     ) -> dict[str, Any]:
         return passage.model_dump(mode="json")
 
@@ -109,9 +107,9 @@ async def running(
 
 
 @asynccontextmanager
-async def asking(url: str, key: str | None = "tg_sk_test", **options: Any) -> AsyncIterator[
-    httpx.AsyncClient
-]:
+async def asking(
+    url: str, key: str | None = "tg_sk_test", **options: Any
+) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the small app, whose Tollgate is at this address."""
     async with running(small_app(Tollgate(url, key, **options))) as client:
         yield client

@@ -71,7 +71,9 @@ async def silent(_head: bytes, _writer: asyncio.StreamWriter) -> None:
 
 async def slow(head: bytes, writer: asyncio.StreamWriter) -> None:
     """Always about to go on: no single wait is long, the whole is."""
-    writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 4000\r\n\r\n")
+    writer.write(
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 4000\r\n\r\n"
+    )
     for _ in range(4000):
         writer.write(b" ")
         await writer.drain()
@@ -80,7 +82,9 @@ async def slow(head: bytes, writer: asyncio.StreamWriter) -> None:
 
 async def reset(_head: bytes, writer: asyncio.StreamWriter) -> None:
     """Breaks off in the middle of a body."""
-    writer.write(b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 400\r\n\r\n{"us')
+    writer.write(
+        b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 400\r\n\r\n{"us'
+    )
     await writer.drain()
     connection = writer.get_extra_info("socket")
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
@@ -100,7 +104,7 @@ async def endless(_head: bytes, writer: asyncio.StreamWriter) -> None:
 
 
 @asynccontextmanager
-async def stub(behaviour: Behaviour) -> AsyncIterator[Stub]:
+async def stub(behaviour: Behaviour, port: int = 0) -> AsyncIterator[Stub]:
     server_side = Stub(url="")
     tasks: set[asyncio.Task[None]] = set()
 
@@ -132,7 +136,7 @@ async def stub(behaviour: Behaviour) -> AsyncIterator[Stub]:
             tasks.discard(task)
             writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(serve, "127.0.0.1", port)
     port = server.sockets[0].getsockname()[1]
     server_side.url = f"http://127.0.0.1:{port}"
     try:

@@ -13,7 +13,7 @@
 """
 
 from .app import Tollgate
-from .charges import Above, Balance, Charge, Entries, Entry, Grant
+from .charges import Above, Balance, Charge, Entries, Entry, Grant, Tokens
 from .credits import Credits, Hold, Holding, Owner, OwnerCredits
 from .dependencies import (
     CurrentUser,
@@ -82,6 +82,7 @@ __all__ = [
     "Passage",
     "RateLimited",
     "Subject",
+    "Tokens",
     "Tollgate",
     "TollgateError",
     "TollgateSettings",

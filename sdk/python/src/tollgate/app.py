@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from fastapi.requests import HTTPConnection
 from pydantic import SecretStr
 
-from .charges import Metadata, fresh_key, price
+from .charges import Metadata, Tokens, fresh_key, price
 from .connection import DEFAULT_CONNECTIONS, DEFAULT_TIMEOUT, Connection
 from .cookies import PassOnCookies
 from .credits import Credits, Owner, OwnerCredits
@@ -110,7 +110,7 @@ class Tollgate:
         *,
         user_id: str | None = None,
         role: str | None = None,
-        charge: str | int | None = None,
+        charge: str | int | Tokens | None = None,
         quantity: int = 1,
         unit: str | None = None,
         payer: Owner | None = None,
@@ -121,9 +121,9 @@ class Tollgate:
     ) -> Passage:
         """Session, permission and charge in one round trip.
 
-        ``charge`` is a feature of the price book or an amount; ``guest`` names the action that
-        visitors without an account may do as often as their allowance says. ``key`` names what is
-        paid for, such as a job's id; without one each call pays.
+        ``charge`` is a feature of the price book, an amount or tokens; ``guest`` names the action
+        that visitors without an account may do as often as their allowance says. ``key`` names
+        what is paid for, such as a job's id; without one each call pays.
         """
         question = Question(
             user_id=user_id,

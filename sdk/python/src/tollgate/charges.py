@@ -1,6 +1,7 @@
 """What a use costs, and what was paid: the words that the gate and the ledger share."""
 
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 from uuid import uuid4
 
@@ -113,15 +114,30 @@ CAPTURED: TypeAdapter[_Captured] = TypeAdapter(_Captured)
 GRANTED: TypeAdapter[_Granted] = TypeAdapter(_Granted)
 
 
-def price(what: str | int, quantity: int, unit: str | None) -> dict[str, Any]:
-    """The members of a charge: a feature of the price book by its name, or an amount."""
+@dataclass(frozen=True)
+class Tokens:
+    """What a language model used; the price book says what its tokens cost."""
+
+    model: str
+    input: int = 0
+    output: int = 0
+    cached: int = 0
+    reasoning: int = 0
+
+
+def price(what: str | int | Tokens, quantity: int, unit: str | None) -> dict[str, Any]:
+    """The members of a charge: a feature of the price book by its name, an amount, or tokens."""
     if isinstance(what, str):
         if unit is not None:
             raise TypeError("the price book says in which unit a feature is paid: leave unit out")
         return {"feature": what, "quantity": quantity}
     if quantity != 1:
-        raise TypeError("quantity belongs to a feature; with an amount, multiply it yourself")
-    return {"amount": what} | ({} if unit is None else {"unit": unit})
+        raise TypeError("quantity belongs to a feature; multiply anything else yourself")
+    if isinstance(what, Tokens):
+        counts = asdict(what)
+        model = counts.pop("model")
+        return {"model": model, "tokens": counts} | some(unit=unit)
+    return {"amount": what} | some(unit=unit)
 
 
 def some(**members: Any) -> dict[str, Any]:

@@ -78,8 +78,7 @@ class Answer:
     @property
     def is_json(self) -> bool:
         base = (_text(self.headers.get("content-type")) or "").split(";")[0].strip().lower()
-        packed = (_text(self.headers.get("content-encoding")) or "identity").strip().lower()
-        return base == "application/json" and packed == "identity"
+        return base == "application/json" and not _is_packed(self.headers)
 
     def unclear(self, why: str) -> Unavailable:
         """What to raise when this answer cannot be understood."""
@@ -196,13 +195,21 @@ class _TooLargeError(Exception):
     pass
 
 
+def _is_packed(headers: httpx.Headers) -> bool:
+    coding = _text(headers.get("content-encoding")) or "identity"
+    return coding.strip().lower() != "identity"
+
+
 def _plain(headers: Sequence[HeaderLine]) -> list[tuple[bytes, bytes]]:
     return [(name, value.get_secret_value()) for name, value in headers]
 
 
 async def _read(response: httpx.Response) -> bytes:
+    if _is_packed(response.headers):
+        # Nobody asked for that; a mebibyte of it may be a gibibyte.
+        return b""
     body = bytearray()
-    async for part in response.aiter_raw():
+    async for part in response.aiter_bytes():
         body += part
         if len(body) > LARGEST_ANSWER:
             raise _TooLargeError

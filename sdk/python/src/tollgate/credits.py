@@ -30,6 +30,7 @@ from .charges import (
     Entries,
     Grant,
     Metadata,
+    Tokens,
     fresh_key,
     price,
     some,
@@ -87,7 +88,7 @@ class Credits(ABC):
     @overload
     async def spend(
         self,
-        what: int,
+        what: int | Tokens,
         /,
         *,
         unit: str | None = None,
@@ -98,7 +99,7 @@ class Credits(ABC):
 
     async def spend(
         self,
-        what: str | int,
+        what: str | int | Tokens,
         /,
         *,
         quantity: int = 1,
@@ -107,7 +108,7 @@ class Credits(ABC):
         metadata: Metadata | None = None,
         key: str | None = None,
     ) -> Charge:
-        """Takes what a feature costs, or an amount.
+        """Takes what a feature or a model's tokens cost, or an amount.
 
         ``key`` names the action, such as a job's id: with the same key it is paid once, however
         often it is asked for, and a repetition says ``replayed``. Without one each call pays.
@@ -131,7 +132,7 @@ class Credits(ABC):
     @overload
     def hold(
         self,
-        what: int,
+        what: int | Tokens,
         /,
         *,
         unit: str | None = None,
@@ -143,7 +144,7 @@ class Credits(ABC):
 
     def hold(
         self,
-        what: str | int,
+        what: str | int | Tokens,
         /,
         *,
         quantity: int = 1,

@@ -9,6 +9,7 @@ from fastapi.requests import HTTPConnection
 from fastapi.security.base import SecurityBase
 
 from .app import Tollgate
+from .charges import Tokens
 from .credits import Credits, Owner
 from .errors import ConfigurationError, Forbidden, Unauthenticated, UserMismatch
 from .gate import Passage
@@ -116,7 +117,7 @@ UserCredits = Annotated[Credits, Depends(get_credits)]
 
 def authorize(
     *,
-    charge: str | int | None = None,
+    charge: str | int | Tokens | None = None,
     quantity: int = 1,
     unit: str | None = None,
     role: str | None = None,

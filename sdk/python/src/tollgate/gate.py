@@ -17,8 +17,8 @@ from .charges import Balance, Charge, some
 from .connection import HeaderLine
 from .cookies import cookie_lines, pass_on
 from .credits import Credits, Hold, Owner, OwnerCredits
-from .errors import Unavailable
-from .service import Service
+from .errors import Misconfigured, TollgateError, Unavailable
+from .service import Service, granted
 from .sessions import AuthenticatedUser, understand
 
 AUTHORIZE_PATH = "/api/gate/authorize"
@@ -101,10 +101,15 @@ async def ask_gate(
         headers += _forwarded_for(request)
     # A 403 is about the visitor only where something was asked that a visitor can lack.
     about_visitors = question.role is not None or question.payer is not None
-    answer = await service.change(
-        AUTHORIZE_PATH, question.body, key, headers=headers, forbids_users=about_visitors
-    )
-    passage = understand(PASSAGE, answer)
+    answer = await service.post(AUTHORIZE_PATH, question.body, key, headers)
+    try:
+        passage = understand(PASSAGE, granted(answer, forbids_users=about_visitors))
+    except (Unavailable, Misconfigured):
+        raise
+    except TollgateError:
+        # A session is extended also where something else is refused.
+        pass_on(request, answer.cookies)
+        raise
     pass_on(request, answer.cookies)
     return passage
 

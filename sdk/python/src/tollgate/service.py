@@ -19,20 +19,21 @@ class Service:
 
     async def read(self, path: str, query: Mapping[str, str]) -> Answer:
         answer = await self._connection.ask("GET", path, headers=self._lines(None), query=query)
-        return _granted(answer, forbids_users=False)
+        return granted(answer)
 
-    async def change(
+    async def change(self, path: str, body: Mapping[str, Any], key: str | None) -> Answer:
+        return granted(await self.post(path, body, key))
+
+    async def post(
         self,
         path: str,
         body: Mapping[str, Any],
         key: str | None,
-        *,
         headers: Sequence[HeaderLine] = (),
-        forbids_users: bool = False,
     ) -> Answer:
+        """The answer, refusals included."""
         lines = [*self._lines(key), *headers]
-        answer = await self._connection.ask("POST", path, headers=lines, json=body)
-        return _granted(answer, forbids_users=forbids_users)
+        return await self._connection.ask("POST", path, headers=lines, json=body)
 
     def _lines(self, key: str | None) -> list[HeaderLine]:
         if self._key is None:
@@ -46,7 +47,8 @@ class Service:
         return lines
 
 
-def _granted(answer: Answer, *, forbids_users: bool) -> Answer:
+def granted(answer: Answer, *, forbids_users: bool = False) -> Answer:
+    """The answer, unless it is a refusal; that is raised."""
     if answer.status in (200, 201):
         return answer
     raise refusal(answer, forbids_users=forbids_users)
