@@ -2,6 +2,7 @@
 
 use crate::settings::Settings;
 use credits::Ledger;
+use gate::guest_cookie::GuestKeys;
 use identity::HashPool;
 use identity::one_time::{self, Purpose};
 use kernel::signed::Signer;
@@ -16,6 +17,7 @@ pub struct App {
     pub counters: Counters,
     pub vault: Vault,
     pub signer: Signer,
+    pub guest_keys: GuestKeys,
     pub hasher: HashPool,
     pub outbox: Outbox,
     pub ledger: Ledger,

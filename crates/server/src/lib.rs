@@ -4,6 +4,7 @@
 //! - [`auth`] is the Better Auth door, `/api/auth`.
 //! - [`credits`] is the door for an app's backend, `/api/credits`; [`service`] is what such doors have in common.
 //! - [`gate`] is asked by backends and proxies whether a request may pass, `/api/gate`.
+//! - [`guest`] gives visitors without an account a cookie, `/api/guest`.
 //! - [`dev`] is what only `tollgate dev` shows: the start page and the inbox.
 //! - [`operations`] answers operators: health, readiness, metrics, the OpenAPI document.
 //! - [`openapi`] is the table of routes that the document is made of.
@@ -15,6 +16,7 @@ pub mod credits;
 pub mod dev;
 pub mod edge;
 pub mod gate;
+pub mod guest;
 pub mod openapi;
 pub mod operations;
 mod service;

@@ -1,5 +1,6 @@
 //! What the server is told, already checked: the binary turns `tollgate.toml` and the environment into this.
 
+use gate::allowances::Allowances;
 use kernel::{Secrets, TrustedOrigins, TrustedProxies};
 
 /// Everything a door needs to know. Times are milliseconds.
@@ -16,7 +17,10 @@ pub struct Settings {
     pub email_password: EmailPasswordSettings,
     pub accounts: AccountSettings,
     pub methods: MethodSettings,
+    pub guest: GuestSettings,
     pub rate_limit: RateLimitSettings,
+    /// What proxies' requests ask for, by path and method.
+    pub gate: gate::rules::Rules,
     pub limits: Limits,
     /// `dev` mode: the inbox and start pages are mounted.
     pub dev: bool,
@@ -38,6 +42,17 @@ pub enum SameSite {
     Lax,
     Strict,
     None,
+}
+
+impl SameSite {
+    /// As it stands in a cookie.
+    pub fn name(self) -> &'static str {
+        match self {
+            SameSite::Lax => "Lax",
+            SameSite::Strict => "Strict",
+            SameSite::None => "None",
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -80,6 +95,17 @@ pub struct MethodSettings {
     pub bearer: bool,
     pub multi_session: bool,
     pub last_login_method: bool,
+}
+
+/// Visitors without an account.
+#[derive(Debug, Clone)]
+pub struct GuestSettings {
+    pub enabled: bool,
+    /// Sign the cookie; never those that sign sessions.
+    pub secrets: Secrets,
+    /// Of the cookie, from its signing.
+    pub ttl: i64,
+    pub allowances: Allowances,
 }
 
 #[derive(Debug, Clone)]

@@ -145,6 +145,16 @@ enum CreditsCommand {
 enum SecretsCommand {
     /// Put a new secret first; the old ones go on verifying
     Rotate,
+    /// Print secrets that others may have
+    Show {
+        /// `guest`: those of the guest cookie, newest first, for a backend in Python that reads it
+        whose: ShownSecrets,
+    },
+}
+
+#[derive(Debug, Clone, clap::ValueEnum)]
+enum ShownSecrets {
+    Guest,
 }
 
 #[derive(Debug, Subcommand)]
@@ -207,6 +217,9 @@ fn carry_out(arguments: Arguments, environment: &Environment, terminal: &Termina
             CreditsCommand::Export(options) => commands::credits::export::export(load(), &options, terminal),
         },
         Command::Secrets(SecretsCommand::Rotate) => commands::secrets::rotate(load(), terminal),
+        Command::Secrets(SecretsCommand::Show { whose: ShownSecrets::Guest }) => {
+            commands::secrets::show_guest(load(), terminal)
+        }
         Command::Backup(BackupCommand::Create { file }) => commands::backup::create(load(), &file, terminal),
         Command::Backup(BackupCommand::Restore { file }) => {
             commands::backup::restore(load(), &file, terminal)

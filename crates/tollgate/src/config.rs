@@ -6,6 +6,8 @@
 mod credit_terms;
 pub mod document;
 pub mod duration;
+mod gate_rules;
+pub mod guest_terms;
 pub mod keys;
 mod nearest;
 pub mod source;
@@ -15,6 +17,7 @@ pub use source::{Environment, Place};
 
 use crate::data_folder::SECRETS;
 use crate::problem::Problem;
+use guest_terms::Guest;
 use kernel::{Secret, TrustedOrigins, TrustedProxies};
 use keys::{Default_, Key};
 use mail::{Sender, Smtp};
@@ -42,6 +45,8 @@ pub struct Config {
     pub accounts: Accounts,
     pub methods: Methods,
     pub credits: credits::Settings,
+    pub gate: gate::rules::Rules,
+    pub guest: Guest,
     pub mail: Mail,
     pub rate_limit: RateLimit,
     pub retention: Retention,
@@ -208,6 +213,7 @@ struct Builder {
 
 impl Builder {
     fn build(&mut self) -> Config {
+        let credits = self.credit_terms();
         let config = Config {
             base_url: self.optional_text("base_url"),
             listen: self.address("listen").unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8655))),
@@ -235,7 +241,9 @@ impl Builder {
                 multi_session: self.flag("methods.multi_session"),
                 last_login_method: self.flag("methods.last_login_method"),
             },
-            credits: self.credit_terms(),
+            gate: self.gate_rules(&credits.features),
+            credits,
+            guest: self.guest_terms(),
             mail: self.mail(),
             rate_limit: RateLimit { enabled: self.optional_flag("rate_limit.enabled"), rules: self.rules() },
             retention: Retention {

@@ -8,7 +8,7 @@ use server::dev::{self, Dev};
 use server::edge::{Edge, Metrics, Shutdown};
 use server::openapi::{self, CookieNames, RouteDoc};
 use server::operations::{self, Operations};
-use server::{App, Settings, auth, credits, gate};
+use server::{App, Settings, auth, credits, gate, guest};
 use std::sync::Arc;
 
 /// What all doors offer: the OpenAPI document and the names in `/metrics` come from it.
@@ -17,6 +17,7 @@ fn all_routes(settings: &Settings) -> Vec<RouteDoc> {
     let mut routes = auth::route_docs();
     routes.extend(credits::route_docs());
     routes.extend(gate::route_docs());
+    routes.extend(guest::ROUTES);
     routes.extend(dev.iter().chain(operations::ROUTES).copied());
     routes
 }
@@ -47,7 +48,8 @@ impl Doors {
             document: Bytes::from(document(&app.settings)),
             shutdown: shutdown.clone(),
         });
-        let doors = auth::router(app).merge(credits::router(app)).merge(gate::router(app));
+        let doors = auth::router(app).merge(credits::router(app));
+        let doors = doors.merge(gate::router(app)).merge(guest::router(app));
         let doors = match dev {
             Some(dev) => doors.merge(dev::router(dev)),
             None => doors,

@@ -7,10 +7,12 @@ use crate::deployment::{cores, open_store, schema_failure, secrets_of, smtp, sto
 use crate::doors::Doors;
 use crate::problem::Problem;
 use crate::settings::{owner_exists, settings};
+use crate::sweeper::Keep;
 use crate::terminal::{Failure, Outcome, Terminal};
 use crate::{logging, sweeper};
 use bookkeeping::LastWalk;
 use credits::Ledger;
+use gate::guest_cookie::GuestKeys;
 use identity::HashPool;
 use kernel::signed::Signer;
 use kernel::{Clock as _, SystemClock, Vault, random};
@@ -118,7 +120,8 @@ pub fn run(
     let cut = prepared.block_on(async {
         let shutdown = Shutdown::new();
         listen_for_signals(shutdown.clone()).map_err(|error| failed("The signals", &error))?;
-        let sweeper = tokio::spawn(sweeper::run(prepared.store.clone(), prepared.config.retention.clone()));
+        let keep = Keep { retention: prepared.config.retention.clone(), guests: prepared.config.guest.ttl };
+        let sweeper = tokio::spawn(sweeper::run(prepared.store.clone(), keep));
         let walk = Arc::new(LastWalk::default());
         let (store, vault, ledger) =
             (prepared.store.clone(), prepared.vault.clone(), rooms.app.ledger.clone());
@@ -216,8 +219,9 @@ impl Rooms {
             outbox.clone(),
         );
         let signer = Signer::new(&settings.secrets);
+        let guest_keys = GuestKeys::new(&settings.guest.secrets);
         let ledger = prepared.block_on(ledger(prepared, config.credits.clone()))?;
-        let app = App { settings, store, counters, vault, signer, hasher, outbox, ledger, clock };
+        let app = App { settings, store, counters, vault, signer, guest_keys, hasher, outbox, ledger, clock };
         Ok(Rooms { app: Arc::new(app), mailer, templates })
     }
 }

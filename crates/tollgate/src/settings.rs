@@ -4,10 +4,11 @@ use crate::config::{self, Config};
 use crate::deployment::secrets_of;
 use crate::process::Mode;
 use crate::terminal::Failure;
-use kernel::{TrustedOrigins, UserId};
+use gate::guest_cookie;
+use kernel::{GuestId, Secrets, TrustedOrigins, UserId};
 use server::settings::{
-    AccountSettings, CookieSettings, EmailPasswordSettings, Limits, MethodSettings, RateLimitSettings,
-    SameSite, SessionSettings, Settings,
+    AccountSettings, CookieSettings, EmailPasswordSettings, GuestSettings, Limits, MethodSettings,
+    RateLimitSettings, SameSite, SessionSettings, Settings,
 };
 use std::sync::Arc;
 
@@ -49,10 +50,17 @@ pub fn settings(config: &Config, mode: Mode) -> Result<Settings, Failure> {
             multi_session: config.methods.multi_session,
             last_login_method: config.methods.last_login_method,
         },
+        guest: GuestSettings {
+            enabled: config.guest.enabled,
+            secrets: guest_secrets(config)?,
+            ttl: config.guest.ttl,
+            allowances: config.guest.allowances.clone(),
+        },
         rate_limit: RateLimitSettings {
             enabled: config.rate_limit.enabled.unwrap_or(mode == Mode::Serve),
             rules: config.rate_limit.rules.clone(),
         },
+        gate: config.gate.clone(),
         limits: Limits::default(),
         dev: mode == Mode::Dev,
         base_url,
@@ -75,11 +83,22 @@ fn email_password(config: &Config) -> EmailPasswordSettings {
     }
 }
 
-/// Whom the ledger takes for an owner. Organizations and guests come with their own rooms.
+/// Those of the configuration, else one derived from each of the deployment's, in their order: whoever rotates those
+/// rotates these.
+pub fn guest_secrets(config: &Config) -> Result<Secrets, Failure> {
+    let own = config.guest.secrets.iter().map(|secret| secret.expose().clone()).collect();
+    match Secrets::new(own) {
+        Some(own) => Ok(own),
+        None => Ok(secrets_of(config)?.derived(guest_cookie::PURPOSE)),
+    }
+}
+
+/// Whom the ledger takes for an owner. Organizations come with their own room.
 pub fn owner_exists() -> credits::OwnerExists {
     Arc::new(|tx, owner| match owner {
         credits::Owner::User(id) => identity::users::exists(tx, &UserId::from_text(id)),
-        credits::Owner::Organization(_) | credits::Owner::Guest(_) => Ok(false),
+        credits::Owner::Guest(id) => gate::guests::exists(tx, &GuestId::from_text(id)),
+        credits::Owner::Organization(_) => Ok(false),
     })
 }
 

@@ -1,38 +1,50 @@
 //! Removes what is finished and old, a few milliseconds at a time. Any node may do it; doing it twice does no harm.
 
 use crate::config::Retention;
-use kernel::{Clock as _, Millis, SystemClock, random};
+use kernel::{Clock as _, Millis, SystemClock, random, time};
 use std::time::Duration;
 use store::{Counters, Error, Store, Tx};
 
 const PAUSE: Duration = Duration::from_secs(600);
 
-/// One chunk of one table; true when more may be left.
-type Sweep = fn(&mut Tx<'_>, Millis, &Retention) -> Result<bool, Error>;
+/// How long things are kept, in milliseconds.
+#[derive(Debug, Clone)]
+pub struct Keep {
+    pub retention: Retention,
+    /// The life of a guest's cookie.
+    pub guests: i64,
+}
 
-const SWEEPS: [(&str, Sweep); 4] = [
-    ("sessions", |tx, now, keep| identity::sessions::sweep(tx, now.minus(keep.ended_sessions))),
-    ("one-time values", |tx, now, keep| identity::one_time::sweep(tx, now.minus(keep.one_time_values))),
-    ("mails", |tx, now, keep| Ok(mail::sweep(tx, now, keep.sent_mails)? > 0)),
+/// One chunk of one table; true when more may be left.
+type Sweep = fn(&mut Tx<'_>, Millis, &Keep) -> Result<bool, Error>;
+
+const SWEEPS: [(&str, Sweep); 5] = [
+    ("sessions", |tx, now, keep| identity::sessions::sweep(tx, now.minus(keep.retention.ended_sessions))),
+    ("one-time values", |tx, now, keep| {
+        identity::one_time::sweep(tx, now.minus(keep.retention.one_time_values))
+    }),
+    ("mails", |tx, now, keep| Ok(mail::sweep(tx, now, keep.retention.sent_mails)? > 0)),
     ("counters", |tx, now, _| Counters::sweep_in(tx, now)),
+    // A cookie is good in the second of its end.
+    ("guests", |tx, now, keep| gate::guests::sweep(tx, now.minus(keep.guests + time::SECOND))),
 ];
 
 /// Runs until the process ends. Nodes that started together do not sweep together.
-pub async fn run(store: Store, retention: Retention) {
+pub async fn run(store: Store, keep: Keep) {
     loop {
         let factor = random::jitter(&mut random::secure());
         tokio::time::sleep(PAUSE.mul_f64(factor)).await;
         for (what, sweep) in SWEEPS {
-            if let Err(error) = sweep_all(&store, &retention, sweep).await {
+            if let Err(error) = sweep_all(&store, &keep, sweep).await {
                 tracing::warn!(what, %error, "sweeping stopped; the next round goes on");
             }
         }
     }
 }
 
-async fn sweep_all(store: &Store, retention: &Retention, sweep: Sweep) -> Result<(), Error> {
+async fn sweep_all(store: &Store, keep: &Keep, sweep: Sweep) -> Result<(), Error> {
     loop {
-        let (now, keep) = (SystemClock.now(), retention.clone());
+        let (now, keep) = (SystemClock.now(), keep.clone());
         if !store.write(move |tx| sweep(tx, now, &keep)).await? {
             return Ok(());
         }
@@ -53,8 +65,9 @@ mod tests {
         let store = Store::open(&Options { url, pool_size: 1 }).unwrap();
         store.migrate().unwrap();
         let retention = Retention { ended_sessions: 0, one_time_values: 0, sent_mails: 0 };
+        let keep = Keep { retention, guests: 0 };
         for (what, sweep) in SWEEPS {
-            sweep_all(&store, &retention, sweep).await.unwrap_or_else(|error| panic!("{what}: {error}"));
+            sweep_all(&store, &keep, sweep).await.unwrap_or_else(|error| panic!("{what}: {error}"));
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::config::{Config, DatabaseUrl, SameSite, Transport};
 use crate::problem::Problem;
-use kernel::TrustedOrigins;
+use kernel::{Secret, TrustedOrigins};
 use url::{Host, Url};
 
 /// Secrets in every tutorial; also what they are commonly padded or extended from.
@@ -81,6 +81,7 @@ pub const SHORTEST_SECRET: usize = 32;
 pub fn unsafe_settings(config: &Config, seeded: bool) -> Vec<Problem> {
     let mut found = Vec::new();
     found.extend(weak_secrets(config));
+    found.extend(guest_secrets(config));
     found.extend(public_address(config));
     found.extend(open_origins(config));
     found.extend(missing_mail(config));
@@ -101,19 +102,35 @@ fn weak_secrets(config: &Config) -> Vec<Problem> {
     if config.secrets.is_empty() {
         return vec![Problem::new("secrets", "There is no secret to sign sessions with.", fix)];
     }
-    let weak = |(index, secret): (usize, &kernel::Secret<String>)| {
+    weak("secrets", &config.secrets, fix)
+}
+
+/// Whoever reads guests has these, and must not be able to sign sessions with them.
+fn guest_secrets(config: &Config) -> Vec<Problem> {
+    let fix = "Make one with `openssl rand -base64 32`, or remove guest.secrets: then they are derived.";
+    let own = &config.guest.secrets;
+    let mut found = weak("guest.secrets", own, fix);
+    if own.iter().any(|secret| config.secrets.contains(secret)) {
+        let what = "One of them is one of `secrets`, so whoever reads guests could sign sessions.";
+        found.push(Problem::new("guest.secrets", what, fix));
+    }
+    found
+}
+
+fn weak(setting: &'static str, secrets: &[Secret<String>], fix: &str) -> Vec<Problem> {
+    let weak = |(index, secret): (usize, &Secret<String>)| {
         let secret = secret.expose();
         let which =
-            if config.secrets.len() == 1 { "The secret".to_owned() } else { format!("Secret {}", index + 1) };
+            if secrets.len() == 1 { "The secret".to_owned() } else { format!("Secret {}", index + 1) };
         if secret.len() < SHORTEST_SECRET {
             let what = format!("{which} has {} characters, fewer than {SHORTEST_SECRET}.", secret.len());
-            return Some(Problem::new("secrets", what, fix));
+            return Some(Problem::new(setting, what, fix));
         }
         is_guessable(secret).then(|| {
-            Problem::new("secrets", format!("{which} is a well-known example or a simple pattern."), fix)
+            Problem::new(setting, format!("{which} is a well-known example or a simple pattern."), fix)
         })
     };
-    config.secrets.iter().enumerate().filter_map(weak).collect()
+    secrets.iter().enumerate().filter_map(weak).collect()
 }
 
 /// A text from a tutorial, or one with so few different characters that it was typed and not drawn.
@@ -312,6 +329,18 @@ mod tests {
         }
         for secret in ["8f3b6c1de07a924f5b8c3d6e1f0a7b92", "PDrS0XTrT7g1qv4wN1mWzSwdxvBvR6L+8qM0b0p6V1c="] {
             assert_eq!(found(&[("TOLLGATE_SECRET", secret)]), [""; 0], "{secret}");
+        }
+    }
+
+    #[test]
+    fn secrets_of_guests_are_as_strong_as_others_and_no_others() {
+        for (guests, expected) in [
+            ("8f3b6c1de07a924f5b8c3d6e1f0a7b92", &[][..]),
+            ("short", &["guest.secrets"]),
+            ("8f3b6c1de07a924f5b8c3d6e1f0a7b92,changeme-changeme-changeme-changeme", &["guest.secrets"]),
+            ("8f3b6c1de07a924f5b8c3d6e1f0a7b92,kq7Zr1VYp0mXJ3sTe9bWcUaL5nHdGf2oRi8", &["guest.secrets"]),
+        ] {
+            assert_eq!(found(&[("TOLLGATE_GUEST__SECRETS", guests)]), expected, "{guests}");
         }
     }
 

@@ -1,7 +1,7 @@
 //! The door's cookies: their names, and the sets of them that sign-in and sign-out send.
 
 use crate::app::App;
-use crate::settings::{CookieSettings, SameSite};
+use crate::settings::CookieSettings;
 use http::HeaderMap;
 use http::header::COOKIE;
 use kernel::cookie::SetCookie;
@@ -67,11 +67,6 @@ impl<'a> Writer<'a> {
 
     fn push(&mut self, name: &str, value: &str, max_age: Option<i64>, http_only: bool) {
         let settings = &self.app.settings.cookies;
-        let same_site = match settings.same_site {
-            SameSite::Lax => "Lax",
-            SameSite::Strict => "Strict",
-            SameSite::None => "None",
-        };
         let cookie = SetCookie {
             name,
             value,
@@ -79,7 +74,7 @@ impl<'a> Writer<'a> {
             domain: settings.domain.as_deref(),
             http_only,
             secure: settings.secure,
-            same_site,
+            same_site: settings.same_site.name(),
         };
         self.lines.push(cookie.to_line());
     }

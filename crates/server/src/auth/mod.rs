@@ -5,6 +5,7 @@
 //! forget a check or change its place. docs/reference/better-auth.md says where we differ from the original on purpose.
 
 mod accounts;
+mod beginning;
 mod body;
 mod callback;
 pub(crate) mod cookies;
@@ -19,10 +20,10 @@ mod get_session;
 mod json;
 mod misc;
 mod multi_session;
-mod origin_guard;
+pub(crate) mod origin_guard;
 mod password;
 mod pipeline;
-mod rates;
+pub(crate) mod rates;
 mod reset_password;
 mod sessions;
 mod sign_in;

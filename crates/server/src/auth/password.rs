@@ -1,17 +1,17 @@
 //! One's own password: change it, prove it.
 
+use super::beginning::Beginning;
 use super::endpoint::{Access, Call, Endpoint, Grant, Outcome, Reply, Spec};
 use super::error::{Code, Failure};
 use super::fields::Fields;
 use super::json::UserBody;
-use super::sign_up::new_session;
 use crate::settings::EmailPasswordSettings;
 use identity::attempts::{self, Begun};
 use identity::one_time::{self, Purpose};
 use identity::passwords::{Policy, Weakness};
 use identity::users::{self, Standing};
 use identity::{LiveSession, accounts, sessions};
-use kernel::{Secret, random};
+use kernel::Secret;
 use serde::Serialize;
 
 pub struct ChangePassword;
@@ -91,7 +91,7 @@ impl Endpoint for ChangePassword {
         let old = prove(&call, input.current, Code::InvalidPassword).await?;
         let new = call.app.hasher.hash(input.new).await?;
         let live = call.signed_in()?.clone();
-        let session = new_session(&call, None);
+        let beginning = Beginning::of(&call, None);
         let (app, now, user, revoke) = (call.app.clone(), call.now, live.user.clone(), input.revoke_others);
         // Links to choose a new password, or to move the account elsewhere, die with the old one.
         let changed: Option<Option<LiveSession>> = call
@@ -113,7 +113,7 @@ impl Endpoint for ChangePassword {
                     return Ok(Some(None));
                 }
                 sessions::revoke_all(tx, &user.id)?;
-                Ok(Some(Some(sessions::create(tx, &app.vault, user, &session, now, &mut random::secure())?)))
+                Ok(Some(Some(beginning.begin(tx, &app, user, None, now)?)))
             })
             .await?;
         // Somebody else changed it between the check and now: the password that was proven is no longer the one.
@@ -123,7 +123,7 @@ impl Endpoint for ChangePassword {
             user: (&live.user).into(),
         });
         Ok(match &renewed {
-            Some(live) => reply.grant(Grant::renew(live)),
+            Some(live) => reply.grant(Grant::renew(live)).forget_guest(&call),
             None => reply,
         })
     }

@@ -22,10 +22,8 @@ const SENSITIVE_PATHS: [&str; 5] =
 
 /// The rule of a path, and whether it is the one for everything else.
 fn rule_of(app: &App, path: &str) -> (Rule, bool) {
-    if let Some((_, window, max)) =
-        app.settings.rate_limit.rules.iter().find(|(configured, ..)| configured == path)
-    {
-        return (Rule { window: *window, max: *max }, false);
+    if let Some(rule) = configured(app, path) {
+        return (rule, false);
     }
     if prefix_of(&MAILING_PATHS, path).is_some() {
         (MAILING, false)
@@ -34,6 +32,12 @@ fn rule_of(app: &App, path: &str) -> (Rule, bool) {
     } else {
         (GENERAL, true)
     }
+}
+
+fn configured(app: &App, path: &str) -> Option<Rule> {
+    let (_, window, max) =
+        app.settings.rate_limit.rules.iter().find(|(configured, ..)| configured == path)?;
+    Some(Rule { window: *window, max: *max })
 }
 
 fn prefix_of(prefixes: &[&'static str], path: &str) -> Option<&'static str> {
@@ -54,15 +58,47 @@ pub async fn check(
         return Ok(());
     }
     let (rule, general) = rule_of(app, route.unwrap_or(path));
-    if rule.max == 0 || (general && matches!(client, ClientAddress::Proxy(_))) {
+    if general && matches!(client, ClientAddress::Proxy(_)) {
         return Ok(());
     }
     let like = || prefix_of(&MAILING_PATHS, path).or(prefix_of(&SENSITIVE_PATHS, path)).unwrap_or("/…");
-    let key = format!("rate:{}:{}", client.bucket(), route.unwrap_or_else(like));
-    match app.counters.hit(&key, rule, now).await? {
-        Hit::Counted { .. } => Ok(()),
-        Hit::Refused { retry_at } => {
-            Err(Failure::TooMany { seconds: ((retry_at.0 - now.0 + 999) / 1_000).max(1) })
-        }
+    match refused(app, client, route.unwrap_or_else(like), rule, now).await? {
+        None => Ok(()),
+        Some(seconds) => Err(Failure::TooMany { seconds }),
     }
+}
+
+/// Counts a request of one address; when it is one too many, for how many seconds nothing more is taken.
+async fn refused(
+    app: &App,
+    client: ClientAddress,
+    path: &str,
+    rule: Rule,
+    now: Millis,
+) -> Result<Option<i64>, store::Error> {
+    if rule.max == 0 {
+        return Ok(None);
+    }
+    let key = format!("rate:{}:{path}", client.bucket());
+    Ok(match app.counters.hit(&key, rule, now).await? {
+        Hit::Counted { .. } => None,
+        Hit::Refused { retry_at } => Some(((retry_at.0 - now.0 + 999) / 1_000).max(1)),
+    })
+}
+
+/// Each guest that is made is a row. A backend speaks for many visitors, so it is not counted, unless it says for whom.
+const NEW_GUESTS: Rule = Rule { window: 10 * SECOND, max: 20 };
+/// Under which the configuration may name another rule.
+const GUEST_PATH: &str = "/guest";
+
+/// As [`check`], for the making of guests.
+pub async fn refuses_new_guest(
+    app: &App,
+    client: ClientAddress,
+    now: Millis,
+) -> Result<Option<i64>, store::Error> {
+    if !app.settings.rate_limit.enabled || matches!(client, ClientAddress::Proxy(_)) {
+        return Ok(None);
+    }
+    refused(app, client, GUEST_PATH, configured(app, GUEST_PATH).unwrap_or(NEW_GUESTS), now).await
 }

@@ -1,18 +1,18 @@
 //! `/sign-in/email`: a password for a session.
 
+use super::beginning::Beginning;
 use super::endpoint::{Access, Call, Endpoint, Outcome, Reply, Spec};
 use super::error::{Code, Failure};
 use super::fields::Fields;
 use super::json::UserBody;
-use super::sign_up::{new_session, sign_in_grant};
+use super::sign_up::sign_in_grant;
 use super::{callback, verify_email};
 use crate::app::App;
 use identity::attempts::{self, Begun};
 use identity::users::{self, Standing};
-use identity::{EmailAddress, LiveSession, User, accounts, sessions};
-use kernel::{Millis, Secret, random};
+use identity::{EmailAddress, LiveSession, User, accounts};
+use kernel::{Millis, Secret};
 use serde::Serialize;
-use sessions::NewSession;
 use store::Tx;
 
 pub struct SignInEmail;
@@ -79,13 +79,13 @@ impl Endpoint for SignInEmail {
         let (Some(user), Some(hash), true) = (candidate.user, candidate.hash, checked.matches) else {
             return Err(Code::InvalidEmailOrPassword.into());
         };
-        let session = new_session(&call, input.remember);
+        let beginning = Beginning::of(&call, input.remember);
         let (app, now, target) = (call.app.clone(), call.now, input.callback.clone());
         let admitted = call
             .app
             .store
             .write(move |tx| {
-                admit(tx, &app, &user, (&hash, checked.better.as_deref()), &session, target.as_deref(), now)
+                admit(tx, &app, &user, (&hash, checked.better.as_deref()), &beginning, target.as_deref(), now)
             })
             .await?;
         call.app.outbox.wake();
@@ -122,7 +122,7 @@ fn admit(
     app: &App,
     user: &User,
     (hash, better): (&str, Option<&str>),
-    session: &NewSession,
+    beginning: &Beginning,
     callback: Option<&str>,
     now: Millis,
 ) -> Result<Admitted, store::Error> {
@@ -147,7 +147,7 @@ fn admit(
         verify_email::send_link(tx, app, &user, callback, now)?;
         return Ok(Admitted::Unverified);
     }
-    let live = sessions::create(tx, &app.vault, user, session, now, &mut random::secure())?;
+    let live = beginning.begin(tx, app, user, None, now)?;
     Ok(Admitted::In(Box::new(live)))
 }
 
@@ -163,7 +163,7 @@ fn answer(call: &Call, live: &LiveSession, target: &Option<String>, remember: Op
         url: target.as_deref(),
         user: (&live.user).into(),
     };
-    let mut reply = Reply::json(&body).grant(sign_in_grant(live, remember));
+    let mut reply = Reply::json(&body).grant(sign_in_grant(live, remember)).forget_guest(call);
     if let Some(url) = url {
         // Not a redirect: the original sends the header with a 200, and its client looks at the body.
         reply = reply.header_text("location", &url.location());

@@ -1,5 +1,6 @@
 //! `/sign-up/email`: a new user with a password.
 
+use super::beginning::Beginning;
 use super::cookies::Keep;
 use super::endpoint::{Access, Call, Endpoint, Grant, Outcome, Reply, Spec};
 use super::error::{Code, Failure};
@@ -9,12 +10,10 @@ use super::{password, verify_email};
 use crate::app::{App, may_mail, pretend_mail, promise_mail};
 use identity::one_time::Purpose;
 use identity::users::{self, NewUser};
-use identity::{EmailAddress, LiveSession, User, accounts, sessions};
-use kernel::time::DAY;
+use identity::{EmailAddress, LiveSession, User, accounts};
 use kernel::{Millis, Secret, random};
 use mail::{Link, Message};
 use serde::Serialize;
-use sessions::NewSession;
 use std::sync::Arc;
 
 /// What only the server sets about a user.
@@ -22,9 +21,6 @@ pub const SERVER_FIELDS: [&str; 6] =
     ["role", "banned", "banReason", "banExpires", "twoFactorEnabled", "isAnonymous"];
 /// Those of them that a sign-up may not even name; the others begin as every new user's and what is sent is ignored.
 const REFUSED_FIELDS: [&str; 3] = ["role", "banReason", "banExpires"];
-
-/// A session that is not to be remembered lives a day, and is never extended.
-const SHORT_LIFE: i64 = DAY;
 
 pub struct SignUpEmail;
 
@@ -88,13 +84,13 @@ impl Endpoint for SignUpEmail {
             image: input.image,
             role: "user".into(),
         };
-        let session = new_session(&call, input.remember);
+        let beginning = Beginning::of(&call, input.remember);
         let (app, now, callback) = (call.app.clone(), call.now, input.callback);
         let order = new.clone();
         let made = call
             .app
             .store
-            .write(move |tx| make(tx, &app, &order, &hash, &session, callback.as_deref(), now))
+            .write(move |tx| make(tx, &app, &order, &hash, &beginning, callback.as_deref(), now))
             .await?;
         call.app.outbox.wake();
         answer(&call, made, &new, input.remember)
@@ -106,7 +102,7 @@ fn make(
     app: &Arc<App>,
     new: &NewUser,
     hash: &str,
-    session: &NewSession,
+    beginning: &Beginning,
     callback: Option<&str>,
     now: Millis,
 ) -> Result<Made, store::Error> {
@@ -127,16 +123,16 @@ fn make(
     if settings.require_verification {
         verify_email::send_link(tx, app, &user, callback, now)?;
     }
-    let (id, email) = (user.id.clone(), user.email.clone());
-    let made = match settings.require_verification || !settings.auto_sign_in {
-        true => Made::Waiting(user),
-        false => Made::SignedIn(sessions::create(tx, &app.vault, user, session, now, rng)?),
-    };
-    // Otherwise it waits for the proof: addresses that nobody reads must not be worth anything.
-    if !settings.require_verification {
-        gate::arrival::welcome(tx, app.ledger.settings(), &app.vault, &id, &email, now)?;
+    // The grant waits for the proof: addresses that nobody reads must not be worth anything.
+    if settings.require_verification {
+        return Ok(Made::Waiting(user));
     }
-    Ok(made)
+    let email = user.email.clone();
+    if settings.auto_sign_in {
+        return Ok(Made::SignedIn(beginning.begin(tx, app, user, Some(&email), now)?));
+    }
+    gate::arrival::welcome(tx, app.ledger.settings(), &app.vault, &user.id, &email, now)?;
+    Ok(Made::Waiting(user))
 }
 
 /// Where a sign-up does not sign in, a taken address gets the answer of a free one.
@@ -159,7 +155,7 @@ fn answer(call: &Call, made: Made, new: &NewUser, remember: Option<bool>) -> Out
     match made {
         Made::SignedIn(live) => {
             let reply = Reply::json(&Body { token: Some(&live.token), user: (&live.user).into() });
-            Ok(reply.grant(sign_in_grant(&live, remember)))
+            Ok(reply.grant(sign_in_grant(&live, remember)).forget_guest(call))
         }
         Made::Waiting(user) => Ok(Reply::json(&Body { token: None, user: (&user).into() })),
         Made::Taken if tells_nothing(&call.app) => {
@@ -168,12 +164,6 @@ fn answer(call: &Call, made: Made, new: &NewUser, remember: Option<bool>) -> Out
         }
         Made::Taken => Err(Failure::from(Code::UserExists)),
     }
-}
-
-/// What a session begun by this request is made of.
-pub fn new_session(call: &Call, remember: Option<bool>) -> NewSession {
-    let lifetime = if remember == Some(false) { SHORT_LIFE } else { call.app.settings.session.expires_in };
-    NewSession { lifetime, ip_address: call.client.to_text(), user_agent: call.user_agent().to_string() }
 }
 
 /// The session of a sign-in with a password, as the browser is to keep it.

@@ -1,16 +1,16 @@
 //! Proving an address: the mail, and the link that also carries changes of address.
 
+use super::beginning::Beginning;
 use super::callback::{self, MailedLink};
 use super::endpoint::{Access, Call, Endpoint, Grant, Outcome, Reply, Spec};
 use super::error::{self, Code, Failure};
 use super::fields::Fields;
 use super::json::UserBody;
-use super::sign_up::new_session;
 use crate::app::{App, may_mail, pretend_mail, promise_mail};
 use http::StatusCode;
 use identity::one_time::{self, Consumed, Found, Purpose};
 use identity::users::{self, EmailChange, Standing};
-use identity::{EmailAddress, LiveSession, User, sessions};
+use identity::{EmailAddress, LiveSession, User};
 use kernel::signed::encode_uri_component;
 use kernel::{Millis, UserId, random};
 use mail::{Link, Message};
@@ -179,14 +179,17 @@ impl Endpoint for VerifyEmail {
             .await?;
         call.app.outbox.wake();
         let mut reply = Reply::json(&json!({ "status": true, "user": null }));
-        let mut grant = None;
+        let (mut grant, mut began) = (None, false);
         match followed {
             Followed::Refused(code) => return refuse(&call, &input, code),
             Followed::Already => {}
             Followed::ChangeAllowed => reply = Reply::json(&json!({ "status": true })),
             Followed::Proven(user) => {
                 if call.app.settings.email_password.auto_sign_in_after_verification {
-                    grant = sign_in(&call, user).await?.as_ref().map(Grant::renew);
+                    let live = sign_in(&call, user).await?;
+                    let known = call.session.as_ref().map(|live| &live.token);
+                    began = live.as_ref().is_some_and(|live| known != Some(&live.token));
+                    grant = live.as_ref().map(Grant::renew);
                 }
             }
             Followed::AddressChanged(user) => {
@@ -197,6 +200,9 @@ impl Endpoint for VerifyEmail {
         if let Some(text) = &input.callback {
             let target = callback::target(&call.app.settings.trusted_origins, text)?;
             reply = Reply::redirect(&target.location());
+        }
+        if began {
+            reply = reply.forget_guest(&call);
         }
         Ok(match grant {
             Some(grant) => reply.grant(grant),
@@ -281,12 +287,12 @@ async fn sign_in(call: &Call, user: User) -> Result<Option<LiveSession>, Failure
     if let Some(live) = call.session.as_ref().filter(|live| live.user.id == user.id) {
         return Ok(Some(live.clone()));
     }
-    let (app, now, session) = (call.app.clone(), call.now, new_session(call, None));
+    let (app, now, beginning) = (call.app.clone(), call.now, Beginning::of(call, None));
     let made = call.app.store.write(move |tx| {
         users::take_turn(tx, &user.id)?;
         let current = users::by_id(tx, &user.id)?.filter(|user| user.standing(now) == Standing::Good);
         let Some(user) = current else { return Ok::<_, store::Error>(None) };
-        sessions::create(tx, &app.vault, user, &session, now, &mut random::secure()).map(Some)
+        beginning.begin(tx, &app, user, None, now).map(Some)
     });
     Ok(made.await?)
 }

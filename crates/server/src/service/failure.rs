@@ -3,6 +3,7 @@
 use crate::edge::{self, Dialect, RequestId};
 use axum::body::Body;
 use credits::Refusal;
+use gate::allowances::{Standing, Whose};
 use gate::authorize::Denied;
 use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
@@ -25,6 +26,9 @@ pub(crate) enum Failure {
     Unauthenticated,
     #[error("{}", denial(*.0))]
     Denied(Denied),
+    /// A proxy asks about a request that a backend might read in another way.
+    #[error("the request cannot be judged: {0}")]
+    Doubtful(&'static str),
     #[error("there is no such {what}")]
     NotFound { what: &'static str, field: Option<String> },
     #[error("the path has no such method")]
@@ -44,8 +48,22 @@ pub(crate) enum Failure {
     KeyMismatch { field: String },
     #[error("a limit is reached")]
     LimitReached { limit: Value, resets_at: Millis, seconds: i64 },
+    /// A guest, or the address it comes from, has done all that is allowed for now.
+    #[error("{}", used_up(*.whose))]
+    GuestLimitReached { whose: Whose, standing: Standing, seconds: i64 },
+    #[error("too many requests from this address, try again later")]
+    RateLimited { seconds: i64 },
+    #[error("the request comes from a page that is not trusted; its origin has to be one of trusted_origins")]
+    ForeignOrigin,
     #[error("{0}")]
     Store(#[from] store::Error),
+}
+
+fn used_up(whose: Whose) -> &'static str {
+    match whose {
+        Whose::Guest => "this guest's allowance is used up",
+        Whose::Address => "the allowance of guests at this client's address is used up",
+    }
 }
 
 fn denial(denied: Denied) -> &'static str {
@@ -104,6 +122,7 @@ impl Failure {
             Failure::Denied(Denied::Banned) => (StatusCode::FORBIDDEN, "user_banned"),
             Failure::Denied(Denied::OtherUser) => (StatusCode::FORBIDDEN, "user_mismatch"),
             Failure::Denied(Denied::LacksRole | Denied::ForeignPayer) => (StatusCode::FORBIDDEN, "forbidden"),
+            Failure::Doubtful(_) => (StatusCode::FORBIDDEN, "forbidden"),
             Failure::NotFound { .. } => (StatusCode::NOT_FOUND, "not_found"),
             Failure::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Failure::UnsupportedMediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
@@ -113,6 +132,9 @@ impl Failure {
             Failure::Conflict { .. } => (StatusCode::CONFLICT, "conflict"),
             Failure::KeyMismatch { .. } => (StatusCode::CONFLICT, "idempotency_mismatch"),
             Failure::LimitReached { .. } => (StatusCode::TOO_MANY_REQUESTS, "limit_reached"),
+            Failure::GuestLimitReached { .. } => (StatusCode::TOO_MANY_REQUESTS, "guest_limit_reached"),
+            Failure::RateLimited { .. } => (StatusCode::TOO_MANY_REQUESTS, "rate_limited"),
+            Failure::ForeignOrigin => (StatusCode::FORBIDDEN, "forbidden"),
             Failure::Store(error) if error.is_unavailable() => {
                 (StatusCode::SERVICE_UNAVAILABLE, "unavailable")
             }
@@ -157,6 +179,11 @@ impl Failure {
                 member("limit", limit.clone());
                 member("resets_at", resets_at.iso().into());
             }
+            Failure::GuestLimitReached { standing, .. } => {
+                member("action", standing.action.as_str().into());
+                member("limit", standing.limit.into());
+                member("resets_at", standing.resets_at.map(Millis::iso).into());
+            }
             _ => {}
         }
         Value::Object(body)
@@ -182,7 +209,9 @@ impl Failure {
             Failure::InvalidServiceKey => {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
-            Failure::LimitReached { seconds, .. } => {
+            Failure::LimitReached { seconds, .. }
+            | Failure::GuestLimitReached { seconds, .. }
+            | Failure::RateLimited { seconds } => {
                 headers.insert(RETRY_AFTER, HeaderValue::from((*seconds).max(1)));
             }
             Failure::Store(error) if error.is_unavailable() => {

@@ -1,9 +1,13 @@
 //! `tollgate secrets rotate`: a new secret in front, so that it signs from now on, while the old ones go on verifying.
+//! `tollgate secrets show guest`: what a backend needs to read the guest cookie by itself.
 
 use crate::config::{Config, Loaded, Place};
 use crate::data_folder::{new_secret, with_new_first, write_private};
-use crate::deployment::Deployment;
+use crate::deployment::{Deployment, accept};
+use crate::settings::guest_secrets;
 use crate::terminal::{Failure, Outcome, Terminal};
+use gate::guest_cookie::{NAME, SALT};
+use kernel::time::SECOND;
 use serde_json::json;
 use std::path::Path;
 
@@ -48,6 +52,27 @@ fn rotate_file(mut deployment: Deployment, file: &Path, secret: String, terminal
             file.display()
         ),
         &json!({"changed": true, "file": file, "secrets": count}),
+    );
+    Ok(())
+}
+
+/// On standard output stands nothing but the secrets, one a line.
+pub fn show_guest(loaded: Loaded, terminal: &Terminal) -> Outcome {
+    let config = accept(loaded)?;
+    let secrets = guest_secrets(&config)?;
+    let secrets: Vec<&str> = secrets.iter().map(|secret| secret.expose().as_str()).collect();
+    let https = config.base_url.as_deref().is_some_and(|url| url.starts_with("https://"));
+    let prefix = if config.cookies.secure.unwrap_or(https) { "__Secure-" } else { "" };
+    terminal.result(
+        &secrets.join("\n"),
+        &json!({
+            "cookie": format!("{prefix}{NAME}"),
+            "secrets": secrets,
+            "salt": SALT,
+            "key_derivation": "hmac",
+            "digest": "sha256",
+            "max_age": config.guest.ttl / SECOND,
+        }),
     );
     Ok(())
 }

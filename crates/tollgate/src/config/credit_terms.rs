@@ -76,7 +76,11 @@ impl Builder {
     }
 
     /// A table by names; each member that is wrong is reported, and left out.
-    fn priced<T>(&mut self, path: &str, read: impl Fn(&str, &Toml) -> Checked<T>) -> BTreeMap<String, T> {
+    pub(super) fn priced<T>(
+        &mut self,
+        path: &str,
+        read: impl Fn(&str, &Toml) -> Checked<T>,
+    ) -> BTreeMap<String, T> {
         let Toml::Table(table) = self.toml(path) else {
             let fix = Key::find(path).map(|key| example(key.kind)).unwrap_or_default();
             self.report(path, "This is not a table.", &fix);
@@ -167,7 +171,7 @@ fn known_unit(unit: &str, units: &[String]) -> Checked<String> {
     Err(misfit(format!("There is no unit `{}`.", shown(unit)), fix))
 }
 
-fn amount(value: &Toml, least: i64, subject: &str) -> Checked<i64> {
+pub(super) fn amount(value: &Toml, least: i64, subject: &str) -> Checked<i64> {
     let amount = value.as_integer().filter(|amount| (least..=MAX_AMOUNT).contains(amount));
     let fix = || format!("Write a whole number from {least} to {MAX_AMOUNT}, without quotes.");
     amount.ok_or_else(|| misfit(format!("{subject} is not such an amount."), fix()))

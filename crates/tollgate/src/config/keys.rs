@@ -62,16 +62,21 @@ const GRANT: &str =
 const FEATURES: &str =
     "Write features = { \"image.generate\" = 5, \"search\" = { amount = 1, unit = \"tokens\" } }.";
 const MODELS: &str = "Write models = { \"gpt-x\" = { per = 1000000, input = 250, output = 1000 } }.";
+const RULES: &str = "Write [[gate.rules]] and below it path = \"/admin/*\" and role = \"admin\".";
 const LOW_BALANCE: &str = "Write low_balance = 100 or low_balance = { credits = 100, tokens = 5000 }.";
+const ALLOWANCES: &str = "Write allowances = { generate = 3, \"image.preview\" = 10 }.";
+const ADDRESS_ALLOWANCES: &str = "Write address_allowances = { generate = 15 }.";
 const YEAR: i64 = 365 * DAY;
 
-pub const SECTIONS: [(&str, &str); 12] = [
+pub const SECTIONS: [(&str, &str); 14] = [
     ("cookies", "The session cookies."),
     ("session", "How long sessions live."),
     ("email_password", "Accounts with an e-mail address and a password."),
     ("accounts", "What users may do to their own accounts."),
     ("methods", "Ways to carry a session and markers beside it that can be switched off."),
     ("credits", "The ledger: its units, what things cost, and what new users get."),
+    ("guest", "Visitors without an account: a signed cookie, and what they may try before they sign up."),
+    ("gate", "What `/api/gate/forward` tells reverse proxies."),
     ("mail", "Outgoing mail. `dev` needs none: every mail lands in its inbox page."),
     ("rate_limit", "Requests per client address on the sign-in and sign-up paths."),
     ("retention", "How long finished things are kept before the sweeper removes them."),
@@ -107,7 +112,7 @@ pub const KEYS: &[Key] = &[
         "redis_url",
         SecretText,
         Unset("counters live in the database"),
-        "`redis://HOST:6379`: where rate limits are counted when several nodes share them.",
+        "`redis://HOST:6379`: where rate limits and guests' allowances are counted when several nodes share them.",
     ),
     key(
         "trusted_origins",
@@ -273,6 +278,43 @@ pub const KEYS: &[Key] = &[
         Text,
         Unset("a 402 names none"),
         "Where people buy more, as a 402 names it: a URL, or a path in your app.",
+    ),
+    key("guest.enabled", Flag, Is("true"), "The door `/api/guest`; without it every path there is 404."),
+    key(
+        "guest.secrets",
+        SecretList,
+        Unset("one derived from each of `secrets`; `tollgate secrets show guest` prints them"),
+        "Sign the guest cookie, at least 32 characters each, none of them one of `secrets`: the first signs, all verify. A backend in Python that reads the cookie has them, too.",
+    ),
+    key(
+        "guest.ttl",
+        Duration { min: SECOND, max: 30 * DAY },
+        Is("24h"),
+        "Life of the guest cookie. Allowances begin anew 24 hours after the first use, whatever stands here.",
+    ),
+    key(
+        "guest.allowances",
+        Toml { form: "table", example: ALLOWANCES },
+        Is("{}"),
+        "What a guest may do how often in 24 hours, by the names that your backend gives its actions: `{ generate = 3 }`.",
+    ),
+    key(
+        "guest.address_allowances",
+        Toml { form: "table", example: ADDRESS_ALLOWANCES },
+        Is("{}"),
+        "The same for all guests of one client address (IPv6: of one /64) together: whoever deletes the cookie is a new guest at the same address. Where an action is not named, five times what `allowances` says.",
+    ),
+    key(
+        "guest.on_counter_loss",
+        Choice(&["refuse", "per_node"]),
+        Is("refuse"),
+        "With redis_url and while Redis does not answer: `refuse` answers guests' actions with 503, `per_node` lets each node count in its memory.",
+    ),
+    key(
+        "gate.rules",
+        Toml { form: "list of tables", example: RULES },
+        Is("[]"),
+        "What requests ask for, by path and methods; the first rule that matches decides, and what none speaks of needs a session: `[{ path = \"/admin/*\", role = \"admin\" }, { path = \"/api/images/*\", methods = [\"POST\"], feature = \"image.generate\" }, { path = \"/assets/*\", public = true }]`. A rule may have `guest`, too. See docs/reference/gate.md.",
     ),
     key(
         "mail.smtp_url",

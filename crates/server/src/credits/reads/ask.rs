@@ -4,7 +4,7 @@
 use crate::app::App;
 use credits::reads::{self, Balance, Filter, Group, Listed, Past, Report, Usage, Walk};
 use credits::{Owner, Settings};
-use kernel::{Millis, UserId};
+use kernel::{GuestId, Millis, UserId};
 use std::sync::Arc;
 use store::Tx;
 
@@ -25,7 +25,8 @@ pub(crate) enum Trouble {
 fn is_known(tx: &mut Tx<'_>, owner: &Owner) -> Result<(), Trouble> {
     let lives = match owner {
         Owner::User(id) => identity::users::exists(tx, &UserId::from_text(id.as_str()))?,
-        Owner::Organization(_) | Owner::Guest(_) => false,
+        Owner::Guest(id) => gate::guests::exists(tx, &GuestId::from_text(id.as_str()))?,
+        Owner::Organization(_) => false,
     };
     if lives || reads::has_account(tx, owner)? { Ok(()) } else { Err(Trouble::Nobody) }
 }

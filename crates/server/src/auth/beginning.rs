@@ -1,0 +1,58 @@
+//! Where sessions begin: one function for all ways to sign in, so that none forgets the guest that the browser was.
+
+use super::endpoint::{Call, Reply};
+use crate::app::App;
+use crate::guest;
+use gate::arrival::arrive;
+use identity::sessions::{self, NewSession};
+use identity::{LiveSession, User};
+use kernel::time::DAY;
+use kernel::{GuestId, Millis, random};
+use store::Tx;
+
+/// A session that is not to be remembered lives a day, and is never extended.
+const SHORT_LIFE: i64 = DAY;
+
+/// What a session begun by a request is made of.
+pub struct Beginning {
+    session: NewSession,
+    /// Whose credits the user takes over.
+    guest: Option<GuestId>,
+}
+
+impl Beginning {
+    pub fn of(call: &Call, remember: Option<bool>) -> Beginning {
+        let lifetime =
+            if remember == Some(false) { SHORT_LIFE } else { call.app.settings.session.expires_in };
+        Beginning {
+            session: NewSession {
+                lifetime,
+                ip_address: call.client.to_text(),
+                user_agent: call.user_agent().to_string(),
+            },
+            guest: guest::presented(&call.app, &call.request.headers, call.now),
+        }
+    }
+
+    /// Comes last in its transaction. `new` is the address of a user who was made in the same one.
+    pub fn begin(
+        &self,
+        tx: &mut Tx<'_>,
+        app: &App,
+        user: User,
+        new: Option<&str>,
+        now: Millis,
+    ) -> Result<LiveSession, store::Error> {
+        let live = sessions::create(tx, &app.vault, user, &self.session, now, &mut random::secure())?;
+        let who = (&live.user.id, new);
+        arrive(tx, app.ledger.settings(), &app.vault, who, self.guest.as_ref(), now)?;
+        Ok(live)
+    }
+}
+
+impl Reply {
+    /// The browser is a user's now, and no guest's any more.
+    pub fn forget_guest(self, call: &Call) -> Reply {
+        self.cookies(guest::forgotten(&call.app, &call.request.headers))
+    }
+}
