@@ -6,6 +6,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::commands::{object, refused_in_words};
+use crate::harness::credits::{
+    Backend, books_balance, figures, fresh_key, ledger_verifies, make_user, number, refused, text,
+};
 use crate::harness::server::Finished;
 use crate::harness::{Browser, Engine, PASSWORD, Server, in_parallel};
 use crate::on_both_engines;
@@ -57,11 +60,19 @@ fn a_mailbox_gets_its_grant_once_however_it_is_spelled_and_also_after_a_deletion
     // The operator's way of deleting and making people is the same.
     object(&server.command(&["user", "delete", "bob@example.com", "--yes", "--json"]), 0);
     for (address, granted) in [("bob@example.com", 0), ("new@example.com", 100)] {
-        object(&server.command(&["user", "create", address, "--json"]), 0);
+        let made = object(&server.command(&["user", "create", address, "--json"]), 0);
+        let told = if granted > 0 { json!({"amount": granted, "unit": "credits"}) } else { Value::Null };
+        assert_eq!(made["signup_grant"], told, "{address}");
         assert_eq!(balance(&server, address), granted, "{address}");
     }
+    for (address, words) in
+        [("NEW+1@example.com", "Granted nothing"), ("newer@example.com", "Granted 100 credits")]
+    {
+        let made = server.command(&["user", "create", address]);
+        assert!(made.code == Some(0) && made.stdout.contains(words), "{made:?}");
+    }
     assert_eq!(server.database.integer("SELECT COUNT(*) FROM credit_accounts WHERE closed"), 2);
-    assert_eq!(entries(&server), 4);
+    assert_eq!(entries(&server), 5);
     object(&server.command(&["credits", "verify", "--json"]), 0);
 }
 on_both_engines!(a_mailbox_gets_its_grant_once_however_it_is_spelled_and_also_after_a_deletion);
@@ -277,3 +288,32 @@ fn a_bad_ledger_configuration_is_told_in_one_go() {
     assert!(told.iter().all(|(_, fix)| !fix.is_empty()), "{told:?}");
     assert!(told.iter().any(|(_, fix)| fix.contains("Europe/Berlin")), "{told:?}");
 }
+
+fn an_adjustment_wants_a_reason_and_says_who_made_it(engine: Engine) {
+    let server = Server::start(engine);
+    let mut backend = Backend::of(&server);
+    let user = make_user(&server);
+    let without = server.command(&["credits", "adjust", &user, "5"]);
+    assert_eq!(without.code, Some(2), "{without:?}");
+    let empty = server.command(&["credits", "adjust", &user, "5", "--reason", ""]);
+    assert!(matches!(empty.code, Some(1 | 2)), "{empty:?}");
+    assert_eq!(server.database.integer("SELECT COUNT(*) FROM credit_entries"), 0);
+    for (amount, reason) in [("5", "a gift"), ("-2", "a mistake")] {
+        server.command(&["credits", "adjust", &user, amount, "--reason", reason, "--json"]).expect_done();
+    }
+    let entries = backend.entries(&user);
+    let told: Vec<(i64, String)> =
+        entries.iter().map(|entry| (number(&entry["amount"]), text(&entry["reason"]))).collect();
+    assert_eq!(told, [(5, "a gift".to_owned()), (-2, "a mistake".to_owned())]);
+    for entry in &entries {
+        assert_eq!(entry["kind"], "adjustment");
+        assert!(text(&entry["actor"]).starts_with("operator:"), "{entry}");
+    }
+    assert_eq!(figures(&backend.balance(&user)), [3, 0, 3, 0]);
+    // The app's backend has no door to it.
+    let body = json!({"user_id": user, "amount": 5, "reason": "a gift"});
+    refused(&backend.post("adjustments", &fresh_key(), &body), 404, "not_found");
+    books_balance(&server.database);
+    ledger_verifies(&server);
+}
+on_both_engines!(an_adjustment_wants_a_reason_and_says_who_made_it);

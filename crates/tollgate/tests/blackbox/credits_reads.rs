@@ -1,43 +1,24 @@
-//! What the ledger answers: balances of now and of then, lists, exports, usage; for backends, and for the person who is
-//! signed in.
+//! What the ledger answers: balances of now and of then, usage, holds; and what is no question.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use kernel::Millis;
 use serde_json::{Value, json};
 
 use crate::harness::credits::{
-    Backend, figures, fresh_key, in_milliseconds, make_user, merged, now, number, refused, text,
-    wait_until_past,
+    Backend, DAY, figures, fresh_key, in_milliseconds, items, make_user, make_users, merged, now, number,
+    pages, refused, text, wait_until_past,
 };
-use crate::harness::{Browser, Engine, Request, Server, at_full_length};
+use crate::harness::{Engine, Server, at_full_length};
 use crate::on_both_engines;
 
 const SETTINGS: &str = "[credits]\nunits = [\"credits\", \"tokens\"]\n\
     features = { \"image.generate\" = 5, \"search\" = { amount = 2, unit = \"tokens\" } }\n\
     models = { \"gpt-x\" = { per = 1000, input = 3, output = 5 } }\nlow_balance = { credits = 10 }\n";
 
-fn items(page: &Value) -> Vec<Value> {
-    page["items"].as_array().unwrap_or_else(|| panic!("no list in {page}")).clone()
-}
-
 fn time(value: &Value) -> Millis {
     Millis::parse_iso(value.as_str().unwrap_or_default()).unwrap_or_else(|| panic!("{value} is no time"))
-}
-
-/// All pages of a list, newest first.
-#[track_caller]
-fn pages(backend: &mut Backend, path: &str) -> Vec<Value> {
-    let (mut all, mut cursor) = (Vec::new(), String::new());
-    loop {
-        let page = backend.get(&format!("{path}{cursor}")).expect(200).json();
-        all.extend(items(&page));
-        match page["next_cursor"].as_str() {
-            Some(next) => cursor = format!("&cursor={next}"),
-            None => return all,
-        }
-    }
 }
 
 /// C10.
@@ -146,191 +127,6 @@ fn dice() -> impl FnMut(i64) -> i64 {
         state ^= state << 17;
         i64::try_from(state % u64::try_from(below).expect("positive")).expect("below")
     }
-}
-
-fn pages_neither_repeat_nor_skip_while_entries_are_written(engine: Engine) {
-    let server = Server::with(engine, SETTINGS);
-    let (mut backend, user) = (Backend::of(&server), make_user(&server));
-    for round in 0..45 {
-        let unit = if round % 4 == 0 { "tokens" } else { "credits" };
-        backend.grant_with(&user, 100, json!({"unit": unit}));
-    }
-    let before = pages(&mut backend, &format!("entries?user_id={user}&limit=200"));
-    assert_eq!(before.len(), 45);
-    let stop = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        for unit in ["credits", "tokens"] {
-            let (mut writer, user, stop) = (backend.another(), &user, &stop);
-            scope.spawn(move || {
-                while !stop.load(Ordering::Acquire) {
-                    writer
-                        .post("debits", &fresh_key(), &json!({"user_id": user, "amount": 1, "unit": unit}))
-                        .expect(201);
-                }
-            });
-        }
-        for limit in [1, 2, 3, 7, 44, 45, 46] {
-            let listed = pages(&mut backend, &format!("entries?user_id={user}&limit={limit}"));
-            let ids: BTreeSet<String> = listed.iter().map(|entry| text(&entry["id"])).collect();
-            assert_eq!(ids.len(), listed.len(), "limit {limit}: an entry came twice");
-            assert_eq!(listed[listed.len() - 45..], before, "limit {limit}");
-            for unit in ["credits", "tokens"] {
-                let seqs: Vec<i64> =
-                    listed.iter().filter(|e| e["unit"] == unit).map(|e| number(&e["seq"])).collect();
-                let whole: Vec<i64> = (1..=seqs[0]).rev().collect();
-                assert_eq!(seqs, whole, "limit {limit}: {unit} has gaps");
-            }
-            let times: Vec<Millis> = listed.iter().map(|entry| time(&entry["created_at"])).collect();
-            assert!(times.is_sorted_by(|one, next| one >= next), "limit {limit}: newest first");
-        }
-        stop.store(true, Ordering::Release);
-    });
-    // A page that was asked for before says the same afterwards.
-    let page = backend.get(&format!("entries?user_id={user}&kind=grant&limit=10")).expect(200).json();
-    let next = text(&page["next_cursor"]);
-    let path = format!("entries?user_id={user}&kind=grant&limit=10&cursor={next}");
-    let second = backend.get(&path).expect(200).json();
-    backend.grant(&user, 1);
-    assert_eq!(backend.get(&path).expect(200).json(), second);
-    let grants: Vec<Value> = before.iter().filter(|entry| entry["kind"] == "grant").cloned().collect();
-    assert_eq!([items(&page), items(&second)].concat(), grants[..20]);
-}
-on_both_engines!(pages_neither_repeat_nor_skip_while_entries_are_written);
-
-fn entries_are_filtered_by_kind_time_and_unit(engine: Engine) {
-    let server = Server::with(engine, SETTINGS);
-    let (mut backend, user) = (Backend::of(&server), make_user(&server));
-    backend.grant(&user, 100);
-    backend.grant_with(&user, 100, json!({"unit": "tokens"}));
-    let first = backend.debit(&user, 1).expect(201).json();
-    let refund = json!({"entry_id": first["entry"]["id"], "reason": "back"});
-    let refunded = backend.post("refunds", &fresh_key(), &refund).expect(201).json();
-    let mut kinds = |query: &str| -> Vec<String> {
-        let page = backend.get(&format!("entries?user_id={user}{query}")).expect(200).json();
-        assert_eq!(page["next_cursor"], Value::Null);
-        items(&page).iter().map(|entry| text(&entry["kind"])).collect()
-    };
-    assert_eq!(kinds(""), ["refund", "debit", "grant", "grant"]);
-    assert_eq!(kinds("&unit=credits"), ["refund", "debit", "grant"]);
-    assert_eq!(kinds("&kind=debit&kind=refund&kind=debit"), ["refund", "debit"]);
-    assert_eq!(kinds("&kind=transfer"), Vec::<String>::new());
-    let at = text(&refunded["entry"]["created_at"]);
-    assert!(kinds(&format!("&from={at}")).contains(&"refund".to_owned()), "from is inclusive");
-    assert!(!kinds(&format!("&to={at}")).contains(&"refund".to_owned()), "to is exclusive");
-    assert_eq!(kinds("&from=2099-01-01T00:00:00Z"), Vec::<String>::new());
-    assert_eq!(kinds("&from=2020-01-01T01:00:00+01:00&to=2099-01-01T00:00:00Z").len(), 4);
-}
-on_both_engines!(entries_are_filtered_by_kind_time_and_unit);
-
-fn an_export_is_whole_and_runs_nowhere(engine: Engine) {
-    let server = Server::with(engine, SETTINGS);
-    let (mut backend, user) = (Backend::of(&server), make_user(&server));
-    backend.grant(&user, 100_000);
-    backend.grant_with(&user, 5, json!({"unit": "tokens", "reason": "+1"}));
-    let cruel = [
-        "=HYPERLINK(\"http://x\",\"y\")",
-        "@SUM(A1)",
-        "-2",
-        "+3",
-        "a,b",
-        "two\r\nlines",
-        "say \"so\"",
-        "ü €",
-        "'",
-    ];
-    for reason in cruel {
-        let body = json!({"user_id": user, "amount": 1, "reason": reason, "metadata": {"note": reason, "n": [1, null]}});
-        backend.post("debits", &fresh_key(), &body).expect(201);
-    }
-    let many = if at_full_length() { 10 } else { 2 };
-    for _ in 0..many {
-        let debit = |_| json!({"user_id": user, "amount": 1, "idempotency_key": fresh_key()});
-        let debits: Vec<Value> = (0..700).map(debit).collect();
-        backend.post("debits/batch", &fresh_key(), &json!({"debits": debits})).expect(200);
-    }
-    let listed = pages(&mut backend, &format!("entries?user_id={user}&limit=200"));
-    assert_eq!(listed.len(), 2 + cruel.len() + 700 * many);
-    let mut export = |query: &str, accept: &str| {
-        let path = format!("/api/credits/entries?user_id={user}{query}");
-        backend.send(Request::get(&path).header("Accept", accept)).expect(200)
-    };
-    let lines = export("&limit=1&cursor=whatever", "application/x-ndjson");
-    assert_eq!(lines.header("Content-Type"), Some("application/x-ndjson"));
-    let parsed: Vec<Value> =
-        lines.text().lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
-    assert_eq!(parsed, listed);
-    let file = export("", "text/csv");
-    assert_eq!(file.header("Content-Type"), Some("text/csv; charset=utf-8"));
-    let rows = csv(&file.text());
-    let names = "id,seq,kind,amount,balance_after,unit,feature,reason,actor,idempotency_key,source_ref,parts,metadata,created_at";
-    assert_eq!(rows[0].join(","), names);
-    assert_eq!(rows.len(), listed.len() + 1);
-    for (row, entry) in rows[1..].iter().zip(&listed) {
-        for (name, cell) in names.split(',').zip(row) {
-            match &entry[name] {
-                nested @ (Value::Array(_) | Value::Object(_)) => {
-                    assert_eq!(serde_json::from_str::<Value>(cell).ok().as_ref(), Some(nested), "{name}");
-                }
-                plain => assert_eq!(*cell, cell_of(plain), "{name} of {entry}"),
-            }
-            let is_number = entry[name].is_number();
-            assert!(is_number || !cell.starts_with(['=', '+', '-', '@']), "{name}: {cell}");
-        }
-    }
-    let some = export("&kind=grant&unit=tokens", "text/csv");
-    assert_eq!(csv(&some.text())[1][7], "'+1");
-    let none = export("&kind=transfer", "text/csv");
-    assert_eq!(none.text(), format!("{names}\r\n"));
-    let none = export("&kind=transfer", "application/x-ndjson");
-    assert_eq!(none.text(), "");
-    let path = "/api/credits/entries?user_id=absent";
-    refused(&backend.send(Request::get(path).header("Accept", "text/csv")), 404, "not_found");
-}
-on_both_engines!(an_export_is_whole_and_runs_nowhere);
-
-fn cell_of(value: &Value) -> String {
-    match value {
-        Value::Null => String::new(),
-        Value::String(text) if text.starts_with(['=', '+', '-', '@']) => format!("'{text}"),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    }
-}
-
-/// RFC 4180, strictly.
-#[track_caller]
-fn csv(text: &str) -> Vec<Vec<String>> {
-    let (mut rows, mut row, mut rest) = (Vec::new(), Vec::new(), text);
-    while !rest.is_empty() {
-        let mut cell = String::new();
-        if let Some(quoted) = rest.strip_prefix('"') {
-            rest = quoted;
-            loop {
-                let end = rest.find('"').expect("a quote is closed");
-                cell.push_str(&rest[..end]);
-                rest = &rest[end + 1..];
-                match rest.strip_prefix('"') {
-                    Some(more) => {
-                        cell.push('"');
-                        rest = more;
-                    }
-                    None => break,
-                }
-            }
-        } else {
-            let end = rest.find([',', '\r', '\n', '"']).expect("a line has an end");
-            cell.push_str(&rest[..end]);
-            rest = &rest[end..];
-        }
-        row.push(cell);
-        if let Some(more) = rest.strip_prefix(',') {
-            rest = more;
-        } else {
-            rest = rest.strip_prefix("\r\n").unwrap_or_else(|| panic!("no end of line at {rest:?}"));
-            rows.push(std::mem::take(&mut row));
-        }
-    }
-    rows
 }
 
 fn bad_questions_are_named(engine: Engine) {
@@ -451,7 +247,9 @@ fn usage_holds_limits_events_and_prices_are_told(engine: Engine) {
     assert_eq!(events.len(), 1, "{events:?}");
     assert_eq!((&events[0]["kind"], &events[0]["available"]), (&json!("low_balance"), &json!(7)));
     let accounts = items(&backend.get(&format!("accounts?user_id={user}")).expect(200).json());
-    assert_eq!(accounts, [json!({"unit": "credits", "balance": 19, "held": 12, "available": 7, "owed": 0})]);
+    let account =
+        json!({"unit": "credits", "balance": 19, "held": 12, "available": 7, "owed": 0, "negative_floor": 0});
+    assert_eq!(accounts, [account]);
 
     let limit = json!({"user_id": user, "window": "day", "max": 500});
     let set = backend.put("limits", &limit).expect(200).json();
@@ -506,108 +304,32 @@ fn a_balance_is_of_one_moment(engine: Engine) {
 }
 on_both_engines!(a_balance_is_of_one_moment);
 
-/// Member names of all objects in it, but not of what the app itself has stored.
-fn names(value: &Value, found: &mut BTreeSet<String>) {
-    match value {
-        Value::Array(list) => list.iter().for_each(|item| names(item, found)),
-        Value::Object(members) => {
-            for (name, member) in members {
-                found.insert(name.clone());
-                if name != "metadata" {
-                    names(member, found);
-                }
-            }
-        }
-        _ => {}
-    }
-}
-
-fn people_read_their_own_and_nobody_elses(engine: Engine) {
-    let server = Server::with(engine, SETTINGS);
-    let mut backend = Backend::of(&server);
-    let (mut ada, mut bob) = (Browser::new(&server), Browser::new(&server));
-    let adas = text(&ada.sign_up("ada@example.com")["user"]["id"]);
-    let bobs = text(&bob.sign_up("bob@example.com")["user"]["id"]);
-    for _ in 0..3 {
-        backend.grant_with(
-            &adas,
-            30,
-            json!({"expires_at": "2099-01-01T00:00:00Z", "metadata": {"snake_case": 1}}),
-        );
-    }
-    let charge = json!({"user_id": adas, "feature": "image.generate"});
-    backend.post("debits", &fresh_key(), &charge).expect(201);
-    backend.grant(&bobs, 7);
-
-    let balance = ada.get("/api/auth/credits/balance").expect(200).json();
-    assert_eq!(figures(&balance), [85, 0, 85, 0]);
-    assert_eq!(balance["grants"][0]["expiresAt"], "2099-01-01T00:00:00.000Z");
-    let entries = ada.get("/api/auth/credits/entries?kind=grant&kind=debit&limit=3").expect(200).json();
-    assert_eq!(items(&entries).len(), 3);
-    let listed = backend.get(&format!("entries?user_id={adas}")).expect(200).json();
-    for (own, listed) in items(&entries).iter().zip(items(&listed)) {
-        for (camel, snake) in [
-            ("id", "id"),
-            ("balanceAfter", "balance_after"),
-            ("createdAt", "created_at"),
-            ("metadata", "metadata"),
-        ] {
-            assert_eq!(own[camel], listed[snake], "{camel} of {own}");
-        }
-        assert_eq!(own["parts"][0]["grantId"], listed["parts"][0]["grant_id"]);
-    }
-    let next = text(&entries["nextCursor"]);
-    let rest = ada
-        .get(&format!("/api/auth/credits/entries?kind=grant&kind=debit&limit=3&cursor={next}"))
-        .expect(200)
-        .json();
-    assert_eq!((items(&rest).len(), &rest["nextCursor"]), (1, &Value::Null));
-    let usage = ada.get("/api/auth/credits/usage?group=feature").expect(200).json();
-    assert_eq!(usage["items"], json!([{"feature": "image.generate", "spent": 5, "count": 1}]));
-    assert!(usage["burnPerDay"].is_number() && usage["daysLeft"].is_number(), "{usage}");
-    let mut found = BTreeSet::new();
-    [&balance, &entries, &usage].into_iter().for_each(|body| names(body, &mut found));
-    assert!(found.iter().all(|name| !name.contains('_')), "{found:?}");
-
-    // Whomever Bob names, with whatever he has of hers, the answer is about Bob.
-    for name in ["userId", "user_id", "owner", "organization_id"] {
-        let answer = bob.get(&format!("/api/auth/credits/balance?{name}={adas}")).expect(200).json();
-        assert_eq!(figures(&answer), [7, 0, 7, 0]);
-        let answer = bob.get(&format!("/api/auth/credits/entries?{name}={adas}")).expect(200).text();
-        assert!(!answer.contains(&adas) && !answer.contains("image.generate"), "{answer}");
-    }
-    bob.get(&format!("/api/auth/credits/entries?kind=grant&kind=debit&cursor={next}"))
-        .refused(400, "VALIDATION_ERROR");
-    for path in ["balance", "entries", "usage"] {
-        Browser::new(&server).get(&format!("/api/auth/credits/{path}")).refused(401, "UNAUTHORIZED");
-        ada.post(&format!("/api/auth/credits/{path}"), json!({"amount": 5})).expect(404);
-    }
-    for query in [
-        "balance?unit=gold",
-        "balance?at=never",
-        "balance?at=2099-01-01T00:00:00Z",
-        "entries?limit=0",
-        "entries?limit=201",
-        "entries?kind=gift",
-        "entries?cursor=x",
-        "entries?from=2026-01-02T00:00:00Z&to=2026-01-01T00:00:00Z",
-        "usage?group=week",
-        "usage?group=day&group=key",
-    ] {
-        ada.get(&format!("/api/auth/credits/{query}")).refused(400, "VALIDATION_ERROR");
-    }
-}
-on_both_engines!(people_read_their_own_and_nobody_elses);
-
-fn what_somebody_had_stays_readable_when_they_are_gone(engine: Engine) {
+/// A grant that was handed on keeps its age in the burn-down order, but was not there before.
+fn what_was_received_counts_from_its_arrival(engine: Engine) {
     let server = Server::start(engine);
     let mut backend = Backend::of(&server);
-    let mut ada = Browser::new(&server);
-    let user = text(&ada.sign_up("ada@example.com")["user"]["id"]);
-    backend.grant(&user, 30);
-    server.command(&["user", "delete", "ada@example.com", "--yes"]).expect_done();
-    assert_eq!(figures(&backend.balance(&user)), [30, 0, 30, 0]);
-    assert_eq!(backend.entries(&user).len(), 1);
-    ada.get("/api/auth/credits/balance").refused(401, "UNAUTHORIZED");
+    let users = make_users(&server, 2);
+    backend.grant(&users[1], 3);
+    let end = in_milliseconds(DAY);
+    let given = backend.grant_with(&users[0], 9, json!({"expires_at": end}));
+    let made = text(&given["grant"]["created_at"]);
+    wait_until_past(&made);
+    let before = now().iso();
+    wait_until_past(&before);
+    let body =
+        json!({"from": {"user_id": users[0]}, "to": {"user_id": users[1]}, "amount": 4, "reason": "r"});
+    let moved = backend.post("transfers", &fresh_key(), &body).expect(201).json();
+    let then = backend.get(&format!("balance?user_id={}&at={before}", users[1])).expect(200).json();
+    assert_eq!((figures(&then), then["grants"].as_array().map(Vec::len)), ([3, 0, 3, 0], Some(1)));
+    let at = text(&moved["entry"]["created_at"]);
+    let since = backend.get(&format!("balance?user_id={}&at={at}", users[1])).expect(200).json();
+    assert_eq!(since, backend.balance(&users[1]));
+    let first = &since["grants"][0];
+    assert_eq!(
+        (number(&first["remaining"]), &first["source"], &first["expires_at"]),
+        (4, &json!("promo"), &json!(end))
+    );
+    let sender = backend.get(&format!("balance?user_id={}&at={before}", users[0])).expect(200).json();
+    assert_eq!(figures(&sender), [9, 0, 9, 0]);
 }
-on_both_engines!(what_somebody_had_stays_readable_when_they_are_gone);
+on_both_engines!(what_was_received_counts_from_its_arrival);

@@ -18,6 +18,9 @@ use super::wait::until;
 /// A storm on a busy test machine takes its time.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// In milliseconds.
+pub const DAY: i64 = 24 * 3_600 * 1_000;
+
 /// One caller on one connection, which is kept and replaced when the server ends it.
 pub struct Backend {
     address: SocketAddr,
@@ -127,17 +130,7 @@ impl Backend {
     /// All entries, oldest first.
     #[track_caller]
     pub fn entries(&mut self, user: &str) -> Vec<Value> {
-        let mut entries = Vec::new();
-        let mut cursor = String::new();
-        loop {
-            let path = format!("entries?user_id={user}&limit=200{cursor}");
-            let page = self.get(&path).expect(200).json();
-            entries.extend(page["items"].as_array().expect("a list").iter().cloned());
-            match page["next_cursor"].as_str() {
-                Some(next) => cursor = format!("&cursor={next}"),
-                None => break,
-            }
-        }
+        let mut entries = pages(self, &format!("entries?user_id={user}&limit=200"));
         entries.reverse();
         entries
     }
@@ -198,6 +191,11 @@ pub fn figures(object: &Value) -> [i64; 4] {
     ["balance", "held", "available", "owed"].map(|name| number(&object[name]))
 }
 
+/// A POST with a fresh key.
+pub fn post(backend: &mut Backend, path: &str, body: Value) -> Response {
+    backend.post(path, &fresh_key(), &body)
+}
+
 pub fn is_replay(response: &Response) -> bool {
     response.header("Idempotent-Replayed") == Some("true")
 }
@@ -209,6 +207,48 @@ pub fn refused(response: &Response, status: u16, code: &str) -> Value {
     let body = response.json();
     assert_eq!(body["error_code"], code, "{body}");
     body
+}
+
+/// The entries of a list.
+#[track_caller]
+pub fn items(page: &Value) -> Vec<Value> {
+    page["items"].as_array().unwrap_or_else(|| panic!("no list in {page}")).clone()
+}
+
+/// All pages of a list, newest first.
+#[track_caller]
+pub fn pages(backend: &mut Backend, path: &str) -> Vec<Value> {
+    let (mut all, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page = backend.get(&format!("{path}{cursor}")).expect(200).json();
+        all.extend(items(&page));
+        match page["next_cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => return all,
+        }
+    }
+}
+
+/// Grant and amount of each part of an entry.
+#[track_caller]
+pub fn parts(entry: &Value) -> Vec<(String, i64)> {
+    let parts = entry["parts"].as_array().unwrap_or_else(|| panic!("no parts in {entry}"));
+    parts.iter().map(|part| (text(&part["grant_id"]), number(&part["amount"]))).collect()
+}
+
+/// How often each status came.
+pub fn counted(statuses: impl IntoIterator<Item = u16>) -> BTreeMap<u16, usize> {
+    let mut counts = BTreeMap::new();
+    for status in statuses {
+        *counts.entry(status).or_default() += 1;
+    }
+    counts
+}
+
+/// The field that such a refusal names.
+#[track_caller]
+pub fn field(response: &Response, status: u16, code: &str) -> String {
+    text(&refused(response, status, code)["field"])
 }
 
 /// What the server's clock shows: it is this machine's.
@@ -266,7 +306,7 @@ pub fn books_balance(database: &Database) {
         let rows = database.rows(sql);
         rows.iter().map(|row| (cell(row, 0).to_owned(), (integer(row, 1), integer(row, 2)))).collect()
     };
-    let lots = sums(
+    let mut lots = sums(
         "SELECT account_id, CAST(SUM(remaining) AS BIGINT), CAST(SUM(held) AS BIGINT) FROM credit_lots \
          GROUP BY account_id",
     );
@@ -274,6 +314,15 @@ pub fn books_balance(database: &Database) {
         "SELECT account_id, CAST(SUM(amount) AS BIGINT), COUNT(*) FROM credit_holds WHERE status = 'held' \
          GROUP BY account_id",
     );
+    // What a few lots differ by from their rows stands on the account's: `number:remaining[:held]`.
+    for row in database.rows("SELECT id, drawn FROM credit_accounts WHERE drawn <> ''") {
+        let (remaining, held) = lots.entry(cell(&row, 0).to_owned()).or_default();
+        for lot in cell(&row, 1).split(',') {
+            let figures: Vec<i64> = lot.split(':').map(|figure| figure.parse().expect("a figure")).collect();
+            *remaining += figures[1];
+            *held += figures.get(2).unwrap_or(&0);
+        }
+    }
     let of = |sums: &BTreeMap<String, (i64, i64)>, id: &str| sums.get(id).copied().unwrap_or_default();
     for row in
         database.rows("SELECT id, seq, balance, held, owed, negative_floor FROM credit_accounts ORDER BY id")
