@@ -13,24 +13,33 @@ pub struct PlainPath {
 }
 
 /// Why a path is not judged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Doubt {
-    #[error("it does not begin with a slash")]
     NotAPath,
-    #[error("it has a character that does not belong into a path")]
     Character,
-    #[error("it has a broken percent sign")]
     BrokenEscape,
-    #[error("it has an encoded character that some programs take for a separator")]
     HiddenSeparator,
-    #[error("it is encoded twice")]
     EncodedTwice,
-    #[error("it has a segment of dots")]
     Dots,
-    #[error("it has an empty segment")]
     EmptySegment,
-    #[error("it resembles the path of another rule")]
     Resembles,
+}
+
+impl Doubt {
+    pub fn reason(self) -> &'static str {
+        match self {
+            Doubt::NotAPath => "its path does not begin with a slash",
+            Doubt::Character => "its path has a character that does not belong there",
+            Doubt::BrokenEscape => "its path has a broken percent sign",
+            Doubt::HiddenSeparator => {
+                "its path has an encoded character that some programs take for a separator"
+            }
+            Doubt::EncodedTwice => "its path is encoded twice",
+            Doubt::Dots => "its path has a segment of dots",
+            Doubt::EmptySegment => "its path has an empty segment",
+            Doubt::Resembles => "its path resembles, in another spelling, one that has a rule",
+        }
+    }
 }
 
 impl PlainPath {

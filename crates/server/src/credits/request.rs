@@ -365,6 +365,12 @@ pub(crate) struct Priced<'a> {
 }
 
 impl Priced<'_> {
+    /// Of one use of a feature; `None` when it stands in no price list.
+    pub fn of_feature(settings: &Settings, price_version: i64, feature: &str) -> Option<Priced<'static>> {
+        let (charge, unit) = settings.charge(feature, 1, price_version).ok()?;
+        Some(Priced { charge, unit: unit.to_owned(), model: None })
+    }
+
     fn spell<'s>(&'s self, spelling: &mut Spelling<'s>, settings: &Settings) {
         if let Some((model, tokens)) = &self.model {
             spelling.text("model", model);

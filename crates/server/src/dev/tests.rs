@@ -80,6 +80,7 @@ impl World {
         request.extensions_mut().insert(RequestContext {
             request_id: RequestId::fresh(),
             client: ClientAddress::Known(peer.parse().unwrap()),
+            from_proxy: false,
             now: Millis(0),
         });
         read(self.router.clone().oneshot(request).await.unwrap()).await

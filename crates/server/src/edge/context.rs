@@ -20,6 +20,8 @@ pub struct RequestId(HeaderValue);
 pub struct RequestContext {
     pub request_id: RequestId,
     pub client: ClientAddress,
+    /// The caller is one of the configured proxies: what it says of the request it asks about counts.
+    pub from_proxy: bool,
     /// The clock as it was read for this request.
     pub now: Millis,
 }
@@ -63,8 +65,10 @@ impl RequestContext {
     pub(crate) fn read(edge: &Edge, peer: IpAddr, headers: &HeaderMap) -> RequestContext {
         // A line that is no text must end the search like any other part that is no address, so it is not skipped.
         let forwarded = headers.get_all(X_FORWARDED_FOR).iter().map(|line| line.to_str().unwrap_or("?"));
-        let given = headers.get(X_REQUEST_ID).filter(|_| edge.proxies.contains(peer));
+        let from_proxy = edge.proxies.contains(peer);
+        let given = headers.get(X_REQUEST_ID).filter(|_| from_proxy);
         RequestContext {
+            from_proxy,
             request_id: given.and_then(RequestId::accept).unwrap_or_else(RequestId::fresh),
             client: edge.proxies.client(peer, forwarded),
             now: edge.clock.now(),

@@ -91,7 +91,7 @@ async fn steps(
             return Err(failure);
         }
     };
-    let presented = Arc::new(judge::presented(gate, &parts.headers));
+    let presented = Arc::new(judge::presented(gate, &parts.headers, false));
     let demand = Arc::new(asked.demand);
     let (looking, shown, asking, now) = (gate.clone(), presented.clone(), demand.clone(), context.now);
     let looked = app.store.read(move |tx| {
@@ -188,7 +188,7 @@ fn guest_action(members: &mut Members<'_>) -> Result<(), Failure> {
 // ---- charging
 
 /// Through the ledger's lane. The keys are the subject's, whoever pays, and are shared with the credits door.
-async fn charge(
+pub(super) async fn charge(
     gate: &Gate,
     subject: Subject,
     spend: Spend<'_>,

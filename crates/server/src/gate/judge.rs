@@ -25,10 +25,12 @@ pub(super) enum Looked<T> {
     Passes(String, T),
 }
 
-/// What the request shows as its session: the token that was passed on, else what the Better Auth door would take.
-pub(super) fn presented(gate: &Gate, headers: &HeaderMap) -> Presented {
+/// What the request shows as its session: the token that was passed on, else what the Better Auth door would take. Where
+/// `Authorization` is not the user's it is left out.
+pub(super) fn presented(gate: &Gate, headers: &HeaderMap, is_users: bool) -> Presented {
     let mut given = headers.get_all(TOKEN).iter();
     match (given.next(), given.next()) {
+        (None, _) if is_users => Presented::read(&gate.app, &gate.names, headers),
         (None, _) => Presented::of_cookies(&gate.app, &gate.names, headers),
         (Some(text), None) => {
             let text = text.to_str().unwrap_or("").trim();

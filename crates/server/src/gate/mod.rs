@@ -1,9 +1,12 @@
 //! The gate, `/api/gate`: may this request pass, and what does it cost?
 //!
-//! [`authorize`] is asked by backends. Whoever asks, one [`judge`] looks at the session.
+//! [`authorize`] is asked by backends, [`forward`] by reverse proxies about the request that [`original`] reads from their
+//! headers. Whoever asks, one [`judge`] looks at the session.
 
 mod authorize;
+mod forward;
 mod judge;
+mod original;
 
 use crate::app::App;
 use crate::auth::cookies::Names;
@@ -25,13 +28,14 @@ struct Gate {
 
 /// Every route of the door, for the OpenAPI document and the metrics.
 pub fn route_docs() -> Vec<RouteDoc> {
-    vec![authorize::ROUTE]
+    vec![authorize::ROUTE, forward::ROUTE]
 }
 
 pub fn router(app: &Arc<App>) -> Router {
     let gate = Gate { app: app.clone(), names: Names::new(&app.settings.cookies) };
     Router::new()
         .route("/api/gate/authorize", post(authorize::serve))
+        .route("/api/gate/forward", any(forward::serve))
         .route(&format!("{BASE}/{{*rest}}"), any(unknown))
         .method_not_allowed_fallback(not_allowed)
         .with_state(Arc::new(gate))
