@@ -262,7 +262,7 @@ fn every_wrong_field_is_named(engine: Engine) {
         assert_eq!(refused(&guard.backend.send(request), 422, "invalid_request")["field"], field, "{body}");
     }
     let paid = json!({"charge": {"amount": 1}});
-    for key in ["", "with space", "\u{7f}", &"k".repeat(256)] {
+    for key in ["", "with space", "é", &"k".repeat(256)] {
         let answer = refused(&guard.ask_under(&ada, key, &paid), 422, "invalid_request");
         assert_eq!(answer["field"], "Idempotency-Key", "{key:?}");
     }
@@ -375,8 +375,8 @@ fn a_session_in_use_is_extended_and_its_cookie_comes_back(engine: Engine) {
     // A browser that shall not remember is left alone, and so is everybody where only a POST extends.
     let mut brief = Browser::new(&server);
     let body = json!({"email": "ada@example.com", "password": PASSWORD, "rememberMe": false});
+    // Its session lasts a day, so it would be due at once.
     brief.post("/api/auth/sign-in/email", body).expect(200);
-    due();
     assert_eq!(guard.another().ask(&brief, &json!({})).expect(200).all("Set-Cookie").count(), 0);
     let deferred = Server::with(engine, "[session]\ndefer_refresh = true\n");
     let (ada, _) = signed_up(&deferred, "ada@example.com");

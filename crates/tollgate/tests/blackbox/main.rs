@@ -34,6 +34,7 @@ mod faults_process;
 mod faults_redis;
 mod gate_authorize;
 mod gate_charges;
+mod gate_forward;
 mod hostile_input;
 mod instances;
 mod limits;

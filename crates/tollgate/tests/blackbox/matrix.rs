@@ -233,6 +233,13 @@ const ROWS: &[Row] = &[
         Request::post("/api/gate/authorize", &json!({"user_id": things.user_id}))
             .header("Authorization", &format!("Bearer {}", things.service_key))
     }),
+    // The same of a reverse proxy, which names nobody.
+    row("GET", "/api/gate/forward", [401, 200, 200, 401, 401, 401, 200, 401, 401, 401], |things| {
+        Request::get("/api/gate/forward")
+            .header("X-Forwarded-Method", "GET")
+            .header("X-Forwarded-Uri", "/")
+            .header("Authorization", &format!("Bearer {}", things.service_key))
+    }),
     row("GET", "/healthz", everybody(200), |_| Request::get("/healthz")),
     row("GET", "/readyz", everybody(200), |_| Request::get("/readyz")),
     row("GET", "/metrics", everybody(200), |_| Request::get("/metrics")),
