@@ -4,10 +4,11 @@
 //! - [`field`]: the servers that are up, and who works for whom; [`backend`]: the small Node backend before them.
 //! - [`crowd`]: the people who come, and those among them who have credits; [`requests`]: what is asked and what must
 //!   come back.
-//! - [`authorize`] and [`one_call`] are the measures, each with its bars.
+//! - [`authorize`], [`one_call`] and [`client`] are the measures, each with its bars.
 
 mod authorize;
 mod backend;
+mod client;
 mod crowd;
 mod field;
 mod one_call;
@@ -49,6 +50,9 @@ pub fn run(options: &Options) -> Result<Outcome, String> {
     }
     if options.wants(Measure::OneCall) {
         add(one_call::measure(options, &mut field, &crowd)?);
+    }
+    if options.wants(Measure::Client) {
+        add(client::measure(options, &cache, &mut field, &crowd)?);
     }
     drop(field);
     let versions: Map<String, Value> =

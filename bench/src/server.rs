@@ -99,6 +99,14 @@ impl Server {
         Ok(Server { process, address, started_in, first_answer, database_process: None })
     }
 
+    /// What went wrong, and what the server said about it.
+    pub fn explain(&self, error: String) -> String {
+        match self.process.log_end() {
+            log if log.is_empty() => error,
+            log => format!("{error}\nthe server's log ends:\n{log}"),
+        }
+    }
+
     pub fn check_alive(&mut self) -> Result<(), String> {
         self.process.check_alive()
     }

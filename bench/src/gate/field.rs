@@ -54,7 +54,8 @@ impl Field {
             let configuration = cache.run_file(&format!("{}.toml", side.key()));
             let service_key = make_key(&options.program()?, &configuration)?;
             say(&format!("granting credits, {}", side.title()));
-            grant_plenty(server.address, &service_key, crowd.owners())?;
+            grant_plenty(server.address, &service_key, crowd.owners())
+                .map_err(|error| server.explain(error))?;
             let door = field.servers.len();
             field.servers.push(server);
             field.players.push(Player {
@@ -129,7 +130,7 @@ impl Field {
     ) -> Result<(Tally, Duration), String> {
         let span = Span { address: self.address(at), connections, warm_up: WARM_UP, measured };
         let before = self.processor_time(at);
-        let tally = closed_loop(span, exchange)?;
+        let tally = closed_loop(span, exchange).map_err(|error| self.explain(at, error))?;
         let processor = self.processor_time(at) - before;
         self.check_alive(at)?;
         Ok((tally, processor))
@@ -137,6 +138,11 @@ impl Field {
 
     pub fn check_alive(&mut self, at: usize) -> Result<(), String> {
         self.at_work(at).try_for_each(|server| self.servers[server].check_alive())
+    }
+
+    /// With the logs of those who are asked.
+    pub fn explain(&self, at: usize, error: String) -> String {
+        self.at_work(at).fold(error, |error, server| self.servers[server].explain(error))
     }
 
     fn processor_time(&self, at: usize) -> Duration {

@@ -51,6 +51,8 @@ pub enum Measure {
     Authorize,
     /// One call with a charge beside a session check and then a debit
     OneCall,
+    /// Session checks through tollgate-client, 500 a second, alone and during 200 parallel sign-ins
+    Client,
 }
 
 impl Options {
@@ -74,6 +76,11 @@ impl Options {
         self.measure.is_empty() || self.measure.contains(&measure)
     }
 
+    /// Long enough for a 99th percentile of 500 a second.
+    pub fn storm(&self) -> Duration {
+        Duration::from_secs(if self.quick { 3 } else { 6 }).max(self.round())
+    }
+
     pub fn program(&self) -> Result<PathBuf, String> {
         let file = &self.tollgate;
         file.canonicalize().map_err(|error| format!("{}: {error}; build it first", file.display()))
@@ -94,9 +101,9 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed_and_bounded() {
         Options::command().debug_assert();
-        let options = Options::parse_from(["bench", "--quick", "--measure", "one-call"]);
+        let options = Options::parse_from(["bench", "--quick", "--measure", "one-call,client"]);
         assert_eq!((options.rows(), options.rounds()), (20_000, 3));
-        assert!(options.wants(Measure::OneCall) && !options.wants(Measure::Authorize));
+        assert!(options.wants(Measure::Client) && !options.wants(Measure::Authorize));
         assert!(options.wants_side(SideName::BetterAuth));
         assert!(Options::try_parse_from(["bench", "--only", "bare-handler"]).is_err());
         assert!(Options::try_parse_from(["bench", "--rows", "99"]).is_err());
