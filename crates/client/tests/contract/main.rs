@@ -4,6 +4,9 @@
 // The tests measure by the real clock; the ban is for the product.
 #![allow(clippy::disallowed_methods)]
 
+mod authorize;
+mod charging;
+mod connections;
 mod misbehaviour;
 mod sessions;
 mod stub;
