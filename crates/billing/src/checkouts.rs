@@ -26,6 +26,7 @@ const ATTACH: &str = "UPDATE billing_checkouts SET session_id = $2, updated_at =
 const ATTACH_PAYMENT: &str =
     "UPDATE billing_checkouts SET payment_intent = $2, updated_at = $3 WHERE id = $1";
 const OF_SESSION: &str = concat!("SELECT ", columns!(), " FROM billing_checkouts WHERE session_id = $1");
+const OF_PAYMENT: &str = concat!("SELECT ", columns!(), " FROM billing_checkouts WHERE payment_intent = $1");
 const ONE: &str = concat!("SELECT ", columns!(), " FROM billing_checkouts WHERE id = $1");
 const MOVE: &str =
     "UPDATE billing_checkouts SET status = $2, payment_intent = $3, updated_at = $4 WHERE id = $1";
@@ -44,6 +45,8 @@ const PLAN_UNDER_WAY: &str = concat!(
     ORDER BY created_at DESC LIMIT 1"
 );
 
+/// Where our row's id stands among the metadata of what we make at Stripe.
+pub const METADATA: &str = "tollgate_checkout";
 /// Stripe ends a session after a day at the latest.
 pub const LIFE: i64 = DAY;
 /// A row without a session is one whose call is under way, or came to nothing.
@@ -254,6 +257,10 @@ pub fn attach_payment(tx: &mut Tx<'_>, id: &str, payment_intent: &str, now: Mill
 
 pub fn of_session(tx: &mut Tx<'_>, session_id: &str) -> Result<Option<Checkout>, Error> {
     tx.query_opt(OF_SESSION, params![session_id], read)
+}
+
+pub fn of_payment(tx: &mut Tx<'_>, payment_intent: &str) -> Result<Option<Checkout>, Error> {
+    tx.query_opt(OF_PAYMENT, params![payment_intent], read)
 }
 
 pub fn find(tx: &mut Tx<'_>, id: &str) -> Result<Option<Checkout>, Error> {

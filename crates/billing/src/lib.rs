@@ -3,17 +3,22 @@
 //! An event only tells that something at Stripe should be looked at ([`subject`]). Whoever looks reads it anew, outside any
 //! transaction, and applies the difference to our rows in one: so neither order nor repetition of events changes anything.
 
+mod apply;
 mod books;
 pub mod catalogue;
 pub mod checkouts;
 pub mod customers;
+pub mod desk;
 pub mod inbox;
+mod look;
 pub mod payments;
 pub mod signature;
 pub mod stripe;
 pub mod subject;
 pub mod subscriptions;
 pub mod turns;
+pub mod webhook;
+mod worker;
 pub mod worth;
 
 pub use books::{Books, Problem};

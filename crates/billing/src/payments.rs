@@ -158,6 +158,8 @@ pub enum Effect {
         unit: String,
         credits: i64,
     },
+    /// Nothing moved in the ledger.
+    Noted(String),
 }
 
 impl std::fmt::Display for Effect {
@@ -177,6 +179,7 @@ impl std::fmt::Display for Effect {
             }
             Effect::Frozen { owner, unit, credits } => write!(f, "froze {credits} {unit} of {owner}"),
             Effect::Thawed { owner, unit, credits } => write!(f, "thawed {credits} {unit} of {owner}"),
+            Effect::Noted(text) => f.write_str(text),
         }
     }
 }

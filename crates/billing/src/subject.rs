@@ -10,6 +10,8 @@ pub enum Subject {
     Session(String),
     /// A payment intent: what was captured, refunded and disputed.
     Payment(String),
+    /// A payment intent that matters only if an automatic top-up made it. Others end in sessions and invoices, which tell more.
+    TopUp(String),
     Invoice(String),
     Subscription(String),
     Customer(String),
@@ -20,6 +22,7 @@ impl Subject {
         match self {
             Subject::Session(_) => "session",
             Subject::Payment(_) => "payment",
+            Subject::TopUp(_) => "topup",
             Subject::Invoice(_) => "invoice",
             Subject::Subscription(_) => "subscription",
             Subject::Customer(_) => "customer",
@@ -30,6 +33,7 @@ impl Subject {
         match self {
             Subject::Session(id)
             | Subject::Payment(id)
+            | Subject::TopUp(id)
             | Subject::Invoice(id)
             | Subject::Subscription(id)
             | Subject::Customer(id) => id,
@@ -43,6 +47,7 @@ impl Subject {
         match name {
             "session" => Some(Subject::Session(id)),
             "payment" => Some(Subject::Payment(id)),
+            "topup" => Some(Subject::TopUp(id)),
             "invoice" => Some(Subject::Invoice(id)),
             "subscription" => Some(Subject::Subscription(id)),
             "customer" => Some(Subject::Customer(id)),
@@ -61,7 +66,7 @@ impl Subject {
             | "checkout.session.async_payment_failed"
             | "checkout.session.expired" => own().map(Subject::Session),
             "payment_intent.succeeded" | "payment_intent.payment_failed" | "payment_intent.canceled" => {
-                own().map(Subject::Payment)
+                own().map(Subject::TopUp)
             }
             "charge.refunded" | "charge.refund.updated" => payment(),
             "refund.created" | "refund.updated" | "refund.failed" => payment(),

@@ -31,6 +31,7 @@ CREATE TABLE billing_checkouts (
   updated_at BIGINT NOT NULL
 );
 CREATE INDEX billing_checkouts_by_owner ON billing_checkouts (owner, created_at);
+CREATE UNIQUE INDEX billing_checkouts_by_payment ON billing_checkouts (payment_intent) WHERE payment_intent IS NOT NULL;
 CREATE INDEX billing_checkouts_open ON billing_checkouts (created_at) WHERE status IN ('open', 'processing');
 
 -- Money that became credits, by its business key: `cs:` and a session, `in:` and an invoice's line, `pi:` and a payment.

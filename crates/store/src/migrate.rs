@@ -10,8 +10,8 @@ use rusqlite::Connection;
 const MIGRATIONS: &[(&str, &str)] = &[
     ("0001_spine", include_str!("../migrations/0001_spine.sql")),
     ("0002_credits", include_str!("../migrations/0002_credits.sql")),
-    ("0004_billing", include_str!("../migrations/0004_billing.sql")),
     ("0003_guests", include_str!("../migrations/0003_guests.sql")),
+    ("0004_billing", include_str!("../migrations/0004_billing.sql")),
 ];
 
 /// "tollgate" as a number: the lock that keeps two nodes from migrating one PostgreSQL at once.

@@ -4,6 +4,7 @@
 //! unknown one must change nothing.
 
 use serde::{Deserialize, Deserializer};
+use std::collections::BTreeMap;
 
 /// A reference: an id, or the whole object where it was expanded.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -61,6 +62,10 @@ pub struct Session {
     pub amount_subtotal: Option<i64>,
     pub url: Option<String>,
     pub line_items: Option<List<LineItem>>,
+    /// The first one of a subscription.
+    pub invoice: Option<Ref<Named>>,
+    #[serde(default)]
+    pub metadata: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -81,6 +86,16 @@ pub struct PaymentIntent {
     pub currency: String,
     pub customer: Option<Ref<Named>>,
     pub latest_charge: Option<Ref<Charge>>,
+}
+
+impl PaymentIntent {
+    /// What was collected, in the smallest unit of the currency.
+    pub fn captured(&self) -> i64 {
+        match &self.latest_charge {
+            Some(Ref::Whole(charge)) => charge.amount_captured,
+            _ => self.amount_received,
+        }
+    }
 }
 
 impl HasId for PaymentIntent {
@@ -229,6 +244,12 @@ struct SubscriptionDetails {
 struct InvoicePayment {
     status: Option<String>,
     payment: Option<PaymentOfInvoice>,
+}
+
+/// A payment of an invoice, as it stands in a list of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct InvoicePaymentOf {
+    pub invoice: Option<Ref<Named>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]

@@ -1,0 +1,103 @@
+//! Works off the inbox: any number of nodes may do it on one store.
+
+use crate::desk::{Desk, Error, Outcome};
+use crate::inbox::{self, Leased};
+use crate::stripe::Class;
+use crate::subject::Subject;
+use std::pin::pin;
+use std::time::Duration;
+use tokio::task::JoinSet;
+
+/// Events that are worked on at once.
+const AT_ONCE: usize = 8;
+/// The look for events that nobody rang for: those of other nodes and those whose time has come.
+const POLL: Duration = Duration::from_secs(1);
+/// How long a stop waits for work that is under way; another node does it again otherwise, which changes nothing.
+const STOP_TIME: Duration = Duration::from_secs(10);
+
+impl Desk {
+    /// Runs until `shutdown` is ready. Dropping the future instead stops at once, as a crash would.
+    pub async fn work(self, shutdown: impl Future<Output = ()>) {
+        let mut shutdown = pin!(shutdown);
+        let mut working = JoinSet::new();
+        loop {
+            let room = AT_ONCE.saturating_sub(working.len());
+            let leased = if room > 0 { self.lease(room).await } else { Vec::new() };
+            // More may be waiting as soon as one of these is done.
+            let is_full = leased.len() == room;
+            for event in leased {
+                let desk = self.clone();
+                working.spawn(async move { desk.handle(event).await });
+            }
+            tokio::select! {
+                biased;
+                () = &mut shutdown => break,
+                Some(ended) = working.join_next(), if !working.is_empty() => {
+                    if let Err(error) = ended {
+                        // A panic; the event's lease ends by itself.
+                        tracing::error!(%error, "work on an event ended unexpectedly");
+                    }
+                }
+                () = self.rung(), if !is_full => {}
+                () = tokio::time::sleep(POLL), if !is_full => {}
+            }
+        }
+        let ended = async { while working.join_next().await.is_some() {} };
+        if tokio::time::timeout(STOP_TIME, ended).await.is_err() {
+            tracing::warn!("stopped with events under way: they are worked on again");
+        }
+    }
+
+    async fn lease(&self, room: usize) -> Vec<Leased> {
+        let tools = self.tools();
+        let now = tools.clock.now();
+        let leased = async {
+            if !tools.store.read::<_, store::Error, _>(move |tx| inbox::is_any_ready(tx, now)).await? {
+                return Ok(Vec::new());
+            }
+            tools.store.write(move |tx| inbox::lease(tx, room, now)).await
+        };
+        leased.await.unwrap_or_else(|error: store::Error| {
+            tracing::warn!(%error, "the inbox of events could not be read");
+            Vec::new()
+        })
+    }
+
+    async fn handle(&self, event: Leased) {
+        let Some(subject) = Subject::parse(&event.subject) else {
+            return self.note_failure(event, "the row names no subject".into(), false).await;
+        };
+        match self.bring_up_to_date(Class::Worker, &subject, Some(&event.id)).await {
+            Ok(outcome) => tracing::debug!(event = event.id, outcome = outcome.text(), "an event is done"),
+            Err(error) => self.note_failure(event, error.to_string(), error.may_pass()).await,
+        }
+    }
+
+    async fn note_failure(&self, event: Leased, error: String, may_pass: bool) {
+        let now = self.tools().clock.now();
+        let (id, attempts) = (event.id.clone(), event.attempts);
+        tracing::warn!(event = id, attempts, error, may_pass, "an event could not be worked off");
+        let noted = self.tools().store.write(move |tx| -> Result<(), store::Error> {
+            match may_pass {
+                true => inbox::failed(tx, &event, &error, now).map(|_| ()),
+                false => inbox::put_aside(tx, &event.id, &error, now),
+            }
+        });
+        if let Err(error) = noted.await {
+            // Its lease ends by itself.
+            tracing::warn!(event = id, %error, "the failure of an event was not noted");
+        }
+    }
+
+    /// Does again what an event led to, now. `None` when there is no such event or it means nothing to us.
+    pub async fn replay(&self, id: &str) -> Result<Option<Outcome>, Error> {
+        let (looked, now) = (id.to_owned(), self.tools().clock.now());
+        let seen = self.tools().store.write(move |tx| -> Result<_, store::Error> {
+            inbox::reopen(tx, &looked, now)?;
+            inbox::find(tx, &looked)
+        });
+        let subject = seen.await?.and_then(|seen| seen.subject);
+        let Some(subject) = subject.as_deref().and_then(Subject::parse) else { return Ok(None) };
+        self.bring_up_to_date(Class::Worker, &subject, Some(id)).await.map(Some)
+    }
+}
