@@ -17,9 +17,11 @@ const UNAVAILABLE_SECONDS: i64 = 1;
 /// Why a request at a server door ends without what it asked for.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum Failure {
-    #[error("the service key is missing or not valid")]
+    #[error(
+        "the service key is missing or not valid; send the one that `tollgate key create` printed as `Authorization: Bearer`"
+    )]
     InvalidServiceKey,
-    #[error("the service key lacks the scope {}", .0.name())]
+    #[error("the service key lacks the scope {}; use one that was made with it", .0.name())]
     LacksScope(Scope),
     /// No session, and nothing that stands in for one.
     #[error("nobody is signed in: the session is missing, over or not valid")]
@@ -31,22 +33,24 @@ pub(crate) enum Failure {
     Doubtful(&'static str),
     #[error("there is no such {what}")]
     NotFound { what: &'static str, field: Option<String> },
-    #[error("the path has no such method")]
+    #[error("the path has no such method; the header `Allow` names those it has")]
     MethodNotAllowed,
-    #[error("the body must be application/json")]
+    #[error("the body must be JSON in UTF-8, said by one `Content-Type: application/json`")]
     UnsupportedMediaType,
     /// The body could not be read.
     #[error("{}", .0.message())]
     Edge(edge::Refusal),
     #[error("{field}: {message}")]
     Invalid { field: String, message: String },
-    #[error("not enough credits")]
+    #[error("not enough credits: {required} of {unit} are needed, {available} are available")]
     Insufficient { unit: String, balance: i64, available: i64, required: i64, buy_url: Option<String> },
     #[error("{message}")]
     Conflict { message: String, refundable: Option<i64> },
-    #[error("the idempotency key was used for another request: {field} differs")]
+    #[error(
+        "the idempotency key was used for another request: {field} differs; another request needs a key of its own"
+    )]
     KeyMismatch { field: String },
-    #[error("a limit is reached")]
+    #[error("a limit is reached; it begins anew at {}", .resets_at.iso())]
     LimitReached { limit: Value, resets_at: Millis, seconds: i64 },
     /// A guest, or the address it comes from, has done all that is allowed for now.
     #[error("{}", used_up(*.whose))]
