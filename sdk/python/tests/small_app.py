@@ -110,6 +110,10 @@ async def running(
 async def asking(
     url: str, key: str | None = "tg_sk_test", **options: Any
 ) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of the small app, whose Tollgate is at this address."""
+    """A client of the small app, whose Tollgate is at this address.
+
+    A busy machine gets its time: how long the package waits by itself is a test of its own.
+    """
+    options.setdefault("timeout", 20)
     async with running(small_app(Tollgate(url, key, **options))) as client:
         yield client

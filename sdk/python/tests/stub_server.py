@@ -130,7 +130,8 @@ async def stub(behaviour: Behaviour, port: int = 0) -> AsyncIterator[Stub]:
         tasks.add(task)
         try:
             await talk(reader, writer)
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            # The client hangs up, or the test is over.
             pass
         finally:
             tasks.discard(task)

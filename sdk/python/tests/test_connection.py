@@ -100,7 +100,8 @@ async def test_a_hundred_requests_at_once_are_kept_apart() -> None:
         user = {"id": number, "email": f"{number}@example.test", "name": number}
         await answer({"session": {"userId": number}, "user": user})(head, writer)
 
-    async with stub(echo) as server, asking(server.url) as client:
+    # Whether it is quick is not asked here: other tests may keep the machine busy.
+    async with stub(echo) as server, asking(server.url, timeout=30) as client:
         said: dict[int, Any] = {}
 
         async def ask(number: int) -> None:

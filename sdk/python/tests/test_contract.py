@@ -209,7 +209,7 @@ async def test_nobody_and_the_short_of_credits_hold_nothing(server: RealTollgate
 async def test_work_that_is_cancelled_releases_its_hold(server: RealTollgate) -> None:
     ada = server.sign_up()
     server.grant(ada, 20)
-    async with Tollgate(server.url, server.key) as tollgate:
+    async with Tollgate(server.url, server.key, timeout=20) as tollgate:
         with anyio.move_on_after(0.3):
             async with tollgate.credits_of(user_id=ada.user_id).hold(8):
                 assert (await tollgate.credits_of(user_id=ada.user_id).balance()).held == 8
@@ -260,7 +260,7 @@ async def test_a_wrong_key_is_our_fault_and_not_the_visitors(
 
 async def test_an_owners_credits_are_given_spent_and_told(server: RealTollgate) -> None:
     ada = server.sign_up()
-    async with Tollgate(server.url, server.key) as tollgate:
+    async with Tollgate(server.url, server.key, timeout=20) as tollgate:
         credits = tollgate.credits_of(user_id=ada.user_id)
         for _ in range(2):
             grant = await credits.grant(50, source="promo", reason="welcome", key="welcome")
@@ -294,7 +294,7 @@ async def test_an_owners_credits_are_given_spent_and_told(server: RealTollgate) 
 async def test_refusals_are_exceptions_of_their_own(server: RealTollgate) -> None:
     ada = server.sign_up()
     server.grant(ada, 10)
-    async with Tollgate(server.url, server.key) as tollgate:
+    async with Tollgate(server.url, server.key, timeout=20) as tollgate:
         credits = tollgate.credits_of(user_id=ada.user_id)
         with pytest.raises(InsufficientCredits) as short:
             await credits.spend(11)
@@ -332,7 +332,7 @@ async def test_a_hundred_at_once_spend_what_is_there(server: RealTollgate) -> No
     ada = server.sign_up()
     server.grant(ada, 30)
     done: list[str] = []
-    async with Tollgate(server.url, server.key) as tollgate:
+    async with Tollgate(server.url, server.key, timeout=20) as tollgate:
 
         async def spend() -> None:
             try:

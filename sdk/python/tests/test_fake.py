@@ -37,9 +37,11 @@ class Side:
 async def real(server: RealTollgate, credits: int) -> AsyncIterator[Side]:
     ada = server.sign_up()
     server.grant(ada, credits)
-    tollgate = Tollgate(server.url, server.key)
+    tollgate = Tollgate(server.url, server.key, timeout=20)
     bearer = {"authorization": f"Bearer {server.key}"}
-    async with httpx.AsyncClient(base_url=server.url, headers=bearer, trust_env=False) as http:
+    async with httpx.AsyncClient(
+        base_url=server.url, headers=bearer, timeout=20, trust_env=False
+    ) as http:
         yield Side(
             small_app(tollgate),
             tollgate,

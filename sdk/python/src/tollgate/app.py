@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from fastapi.requests import HTTPConnection
 from pydantic import SecretStr
 
-from .charges import Metadata, Tokens, fresh_key, price
+from .charges import Metadata, Tokens, key_or_fresh, price
 from .connection import DEFAULT_CONNECTIONS, DEFAULT_TIMEOUT, Connection
 from .cookies import PassOnCookies
 from .credits import Credits, Owner, OwnerCredits
@@ -135,7 +135,7 @@ class Tollgate:
             metadata=metadata,
         )
         if charge is not None:
-            key = key or fresh_key()
+            key = key_or_fresh(key)
         return await ask_gate(self._service, request, question, key)
 
     def credits(self, request: HTTPConnection, user: AuthenticatedUser) -> Credits:

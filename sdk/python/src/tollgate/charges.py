@@ -145,5 +145,6 @@ def some(**members: Any) -> dict[str, Any]:
     return {name: value for name, value in members.items() if value is not None}
 
 
-def fresh_key() -> str:
-    return uuid4().hex
+def key_or_fresh(key: str | None) -> str:
+    """An empty key is a mistake, not a wish for a new one."""
+    return uuid4().hex if key is None else key

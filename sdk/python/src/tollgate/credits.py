@@ -31,7 +31,7 @@ from .charges import (
     Grant,
     Metadata,
     Tokens,
-    fresh_key,
+    key_or_fresh,
     price,
     some,
 )
@@ -114,7 +114,7 @@ class Credits(ABC):
         often it is asked for, and a repetition says ``replayed``. Without one each call pays.
         """
         charge = price(what, quantity, unit)
-        return await self._spend(charge, some(reason=reason, metadata=metadata), key or fresh_key())
+        return await self._spend(charge, some(reason=reason, metadata=metadata), key_or_fresh(key))
 
     @overload
     def hold(
@@ -161,7 +161,7 @@ class Credits(ABC):
         """
         charge = price(what, quantity, unit)
         rest = some(reason=reason, metadata=metadata)
-        return Holding(self, charge, rest, expires_in, key or fresh_key())
+        return Holding(self, charge, rest, expires_in, key_or_fresh(key))
 
     @abstractmethod
     async def balance(self, unit: str | None = None) -> Balance:
