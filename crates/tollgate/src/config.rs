@@ -214,6 +214,7 @@ struct Builder {
 impl Builder {
     fn build(&mut self) -> Config {
         let credits = self.credit_terms();
+        let guest = self.guest_terms();
         let config = Config {
             base_url: self.optional_text("base_url"),
             listen: self.address("listen").unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8655))),
@@ -241,9 +242,9 @@ impl Builder {
                 multi_session: self.flag("methods.multi_session"),
                 last_login_method: self.flag("methods.last_login_method"),
             },
-            gate: self.gate_rules(&credits.features),
+            gate: self.gate_rules(&credits.features, &guest.allowances.actions),
             credits,
-            guest: self.guest_terms(),
+            guest,
             mail: self.mail(),
             rate_limit: RateLimit { enabled: self.optional_flag("rate_limit.enabled"), rules: self.rules() },
             retention: Retention {

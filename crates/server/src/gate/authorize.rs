@@ -4,9 +4,10 @@
 //! allowance or charge.
 
 use super::judge::{self, Looked};
-use super::{Gate, judge::set_cookies};
+use super::{Gate, judge::set_cookies, visitor};
 use crate::credits::request::{self, Desk, Spend};
 use crate::edge::RequestContext;
+use crate::guest::push_standing;
 use crate::openapi::{Auth, Door, Field, Kind, RouteDoc};
 use crate::service::idempotency::{Key, header_key, mark_replay};
 use crate::service::json::Members;
@@ -14,11 +15,12 @@ use crate::service::{self, Failure, body, context_of, json_response};
 use axum::extract::{Request, State};
 use axum::response::Response;
 use credits::{Answer, Command, Error, Idempotency, Refusal, push_text};
+use gate::allowances::Standing;
 use gate::authorize::{Demand, Subject};
 use http::HeaderMap;
 use identity::service_keys::{self, Scope};
 use identity::{SessionView, UserView};
-use kernel::Millis;
+use kernel::{GuestId, Millis};
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -47,12 +49,12 @@ pub(super) const ROUTE: RouteDoc =
         ])
         .answers(&[
             (200, "It may pass: `subject`, `user`, `session`, `charge`, `guest`"),
-            (401, "`unauthenticated`: no valid session"),
+            (401, "`unauthenticated`: no valid session, nor a guest where one is asked for"),
             (402, "`insufficient_credits`: with `balance`, `available`, `required`, `unit`, `buy_url`"),
             (403, "`user_banned`, `user_mismatch` or `forbidden`"),
             (409, "`idempotency_mismatch`: with `field`"),
             (422, "`invalid_request`: with `field`"),
-            (429, "`limit_reached`: with `limit` and `resets_at`"),
+            (429, "`limit_reached`: with `limit` and `resets_at`; `guest_limit_reached`: with `action`, `limit` and `resets_at`"),
         ])
         .notes(
             "Pass on the end user's `Cookie` header as it came, or their token as `X-Tollgate-Token`. With a charge the \
@@ -118,7 +120,14 @@ async fn steps(
             Ok(answer(head, charge))
         }
         Looked::Denied(denied) => Err(Failure::Denied(denied)),
-        Looked::Nobody | Looked::Due => Err(Failure::Unauthenticated),
+        // The allowance pays, so that nothing is charged.
+        Looked::Nobody | Looked::Due => match &asked.guest_action {
+            Some(action) => {
+                let (guest, standing) = visitor::pass(gate, &parts.headers, &demand, action, context).await?;
+                Ok(json_response(200, guest_answer(&guest, &standing)))
+            }
+            None => Err(Failure::Unauthenticated),
+        },
     }
 }
 
@@ -126,6 +135,8 @@ async fn steps(
 
 struct Asked<'a> {
     demand: Demand,
+    /// What a visitor without a session wants to do.
+    guest_action: Option<String>,
     /// With the key under which it happens.
     spend: Option<(Spend<'a>, String)>,
 }
@@ -138,7 +149,7 @@ impl<'a> Asked<'a> {
             role: role(&mut members)?,
             payer: payer(&mut members)?,
         };
-        guest_action(&mut members)?;
+        let guest_action = guest_action(&mut members, gate)?;
         let charge = members.object("charge")?;
         let hold = members.flag("hold")?;
         let seconds = request::hold_seconds(&mut members, "hold_expires_in")?;
@@ -148,7 +159,7 @@ impl<'a> Asked<'a> {
         let reason = request::reason(&mut members)?;
         let metadata = members.metadata("metadata")?;
         members.finish()?;
-        let Some(mut charge) = charge else { return Ok(Asked { demand, spend: None }) };
+        let Some(mut charge) = charge else { return Ok(Asked { demand, guest_action, spend: None }) };
         let ledger = &gate.app.ledger;
         let desk = Desk { settings: ledger.settings(), price_version: ledger.price_version(), id: "" };
         let price = request::price(&mut charge, &desk)?;
@@ -156,7 +167,7 @@ impl<'a> Asked<'a> {
         let hold_seconds = hold.then(|| seconds.unwrap_or(HOLD_SECONDS));
         let spend = Spend { price, hold_seconds, reason, metadata, allow_negative: false };
         let key = header_key(headers, Key::Required)?.unwrap_or_default();
-        Ok(Asked { demand, spend: Some((spend, key)) })
+        Ok(Asked { demand, guest_action, spend: Some((spend, key)) })
     }
 }
 
@@ -177,12 +188,13 @@ fn payer(members: &mut Members<'_>) -> Result<Option<credits::Owner>, Failure> {
     Ok(Some(owner))
 }
 
-/// What a visitor without a session wants to do. No action is known as long as none has an allowance.
-fn guest_action(members: &mut Members<'_>) -> Result<(), Failure> {
-    let Some(mut guest) = members.object("guest")? else { return Ok(()) };
+fn guest_action(members: &mut Members<'_>, gate: &Gate) -> Result<Option<String>, Failure> {
+    let Some(mut guest) = members.object("guest")? else { return Ok(None) };
     let action = guest.id("action")?;
-    guest.required("action", action)?;
-    Err(guest.invalid("action", "there is no such action"))
+    let action = guest.required("action", action)?;
+    visitor::check(gate, &action).map_err(|message| guest.invalid("action", message))?;
+    guest.finish()?;
+    Ok(Some(action.into_owned()))
 }
 
 // ---- charging
@@ -254,6 +266,16 @@ fn answer(mut out: String, charge: Option<Answer>) -> Response {
         mark_replay(&mut response);
     }
     response
+}
+
+fn guest_answer(guest: &GuestId, standing: &Standing) -> String {
+    let mut out = String::with_capacity(256);
+    out.push_str("{\"subject\":{\"kind\":\"guest\",\"id\":");
+    push_text(&mut out, guest.as_str());
+    out.push_str("},\"user\":null,\"session\":null,\"charge\":null,\"guest\":");
+    push_standing(&mut out, standing);
+    out.push('}');
+    out
 }
 
 fn push_charge(out: &mut String, charge: &Answer) {

@@ -5,6 +5,7 @@ use super::Gate;
 use super::authorize::charge;
 use super::judge::{self, Looked, set_cookies};
 use super::original::{Original, Proxy};
+use super::visitor;
 use crate::auth::current::Presented;
 use crate::credits::reads::ask::{self, Trouble};
 use crate::credits::request::{Priced, Spend};
@@ -51,7 +52,7 @@ pub(super) const ROUTE: RouteDoc =
             (402, "`insufficient_credits`"),
             (403, "`user_banned` or `forbidden`; for nginx any other refusal, too, with `X-Tollgate-Status`"),
             (422, "`invalid_request`: the proxy did not tell which request it asks about"),
-            (429, "`limit_reached`"),
+            (429, "`limit_reached` or `guest_limit_reached`"),
         ])
         .notes(
             "Answers every method alike. The caller is one of `trusted_proxies` or shows a service key. The request is told \
@@ -107,7 +108,13 @@ async fn steps(
         // Where everybody passes, somebody who is banned does so as a stranger.
         Looked::Nobody | Looked::Due | Looked::Denied(_) if wish.asks.public => Ok(Pass::default()),
         Looked::Denied(denied) => Err(Failure::Denied(denied)),
-        Looked::Nobody | Looked::Due => Err(Failure::Unauthenticated),
+        Looked::Nobody | Looked::Due => match &wish.asks.guest {
+            // A guest is no user: all four headers are empty.
+            Some(action) => {
+                visitor::pass(gate, &parts.headers, &demand, action, context).await.map(|_| Pass::default())
+            }
+            None => Err(Failure::Unauthenticated),
+        },
     }
 }
 
@@ -178,8 +185,8 @@ impl Wish {
         asks.public &= feature.is_none() && guest.is_none();
         asks.feature = feature.or(asks.feature);
         asks.guest = guest.or(asks.guest);
-        if asks.guest.is_some() {
-            return Err(Failure::invalid("guest", "there is no such action"));
+        if let Some(action) = &asks.guest {
+            visitor::check(gate, action).map_err(|message| Failure::invalid("guest", message))?;
         }
         let Some(feature) = &asks.feature else { return Ok(Wish { asks, spend: None }) };
         let ledger = &gate.app.ledger;

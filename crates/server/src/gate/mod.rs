@@ -7,6 +7,7 @@ mod authorize;
 mod forward;
 mod judge;
 mod original;
+mod visitor;
 
 use crate::app::App;
 use crate::auth::cookies::Names;

@@ -4,6 +4,7 @@ use super::Builder;
 use super::nearest::nearest;
 use super::value::{Checked, Misfit, Value, misfit, shown};
 use credits::Price;
+use gate::allowances::Allowance;
 use gate::rules::{Asks, Pattern, Rule, Rules};
 use std::collections::BTreeMap;
 use toml::{Table, Value as Toml};
@@ -13,7 +14,11 @@ const MEMBERS: [&str; 6] = ["path", "methods", "public", "role", "feature", "gue
 const NAME_BYTES: usize = 100;
 
 impl Builder {
-    pub(super) fn gate_rules(&mut self, features: &BTreeMap<String, Price>) -> Rules {
+    pub(super) fn gate_rules(
+        &mut self,
+        features: &BTreeMap<String, Price>,
+        actions: &BTreeMap<String, Allowance>,
+    ) -> Rules {
         let written = match self.value(PATH) {
             Some(Value::Toml(Toml::Array(written))) => written,
             _ => {
@@ -24,7 +29,7 @@ impl Builder {
         };
         let mut rules = Vec::with_capacity(written.len());
         for (at, value) in written.iter().enumerate() {
-            match rule(value, at + 1, features) {
+            match rule(value, at + 1, features, actions) {
                 Ok(rule) => rules.push(rule),
                 Err(wrong) => self.report(PATH, wrong.what, &wrong.fix),
             }
@@ -33,7 +38,12 @@ impl Builder {
     }
 }
 
-fn rule(value: &Toml, number: usize, features: &BTreeMap<String, Price>) -> Checked<Rule> {
+fn rule(
+    value: &Toml,
+    number: usize,
+    features: &BTreeMap<String, Price>,
+    actions: &BTreeMap<String, Allowance>,
+) -> Checked<Rule> {
     let nothing = format!("Rule {number}");
     let table = value.as_table();
     let table =
@@ -65,6 +75,13 @@ fn rule(value: &Toml, number: usize, features: &BTreeMap<String, Price>) -> Chec
             None => format!("Give it a price: credits.features = {{ \"{}\" = 5 }}.", shown(feature)),
         };
         return Err(misfit(format!("{subject} charges for a feature without a price."), fix));
+    }
+    if let Some(action) = asks.guest.as_deref().filter(|action| !actions.contains_key(*action)) {
+        let fix = match nearest(action, actions.keys().map(String::as_str)) {
+            Some(meant) => format!("Did you mean `{meant}`?"),
+            None => format!("Say how often: guest.allowances = {{ \"{}\" = 3 }}.", shown(action)),
+        };
+        return Err(misfit(format!("{subject} names an action of guests without an allowance."), fix));
     }
     Ok(Rule { path: pattern, methods: methods(table, &subject)?, asks })
 }
@@ -138,7 +155,11 @@ mod tests {
     fn loaded(text: &str, variables: &[(&str, &str)]) -> Loaded {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tollgate.toml");
-        std::fs::write(&path, format!("[credits.features]\n\"image.generate\" = 5\n{text}\n")).unwrap();
+        std::fs::write(
+            &path,
+            format!("[guest.allowances]\ngenerate = 3\n[credits.features]\n\"image.generate\" = 5\n{text}\n"),
+        )
+        .unwrap();
         load(Some(&path), &Environment::from(variables))
     }
 
@@ -206,6 +227,10 @@ mod tests {
             (
                 "rules = [{ path = \"/a\", feature = \"image.generat\" }]",
                 "Rule 1 (`/a`) charges for a feature without a price.",
+            ),
+            (
+                "rules = [{ path = \"/a\", guest = \"generat\" }]",
+                "Rule 1 (`/a`) names an action of guests without an allowance.",
             ),
         ] {
             let problems = loaded(&format!("[gate]\n{text}"), &[]).problems;
