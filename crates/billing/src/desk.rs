@@ -118,6 +118,11 @@ impl Desk {
         &self.tools
     }
 
+    /// For a closure that outlives the call.
+    pub(crate) fn tools_handle(&self) -> Arc<Tools> {
+        self.tools.clone()
+    }
+
     /// Wakes the worker of this process; without it an event waits for a second.
     pub(crate) fn ring(&self) {
         self.bell.notify_one();

@@ -12,6 +12,8 @@ pub mod desk;
 pub mod inbox;
 mod look;
 pub mod payments;
+pub mod reconcile;
+pub mod selling;
 pub mod signature;
 pub mod stripe;
 pub mod subject;

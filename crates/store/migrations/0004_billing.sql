@@ -122,3 +122,9 @@ CREATE TABLE billing_turns (
   subject TEXT PRIMARY KEY,
   turn BIGINT NOT NULL
 ) /* in key order */;
+
+-- Work that one node does for all, once in a while.
+CREATE TABLE billing_rounds (
+  name TEXT PRIMARY KEY,
+  due_at BIGINT NOT NULL
+) /* in key order */;

@@ -1,0 +1,235 @@
+//! Reconciliation: what Stripe knows and we do not. Events that never came, checkouts whose end we do not know, subscriptions that
+//! moved unseen. Everything ends in the same call as a webhook, so doing it again changes nothing.
+
+use crate::checkouts::{self, Checkout};
+use crate::desk::{Desk, Error, Outcome};
+use crate::inbox;
+use crate::payments::Effect;
+use crate::stripe::objects::{Event, List};
+use crate::stripe::{Class, Form, Trouble};
+use crate::subject::Subject;
+use crate::subscriptions;
+use kernel::Millis;
+use kernel::time::{DAY, HOUR};
+use serde_json::Value;
+use store::{Tx, params};
+
+/// Stripe keeps events for so long.
+pub const REACH: i64 = 30 * DAY;
+/// How often the server does it by itself.
+const EVERY: i64 = HOUR;
+const PAGE: i64 = 100;
+
+const DUE: &str = "
+    UPDATE billing_rounds SET due_at = $2 WHERE name = 'reconcile' AND due_at <= $1";
+const FIRST: &str = "
+    INSERT INTO billing_rounds (name, due_at) VALUES ('reconcile', $1) ON CONFLICT (name) DO NOTHING";
+
+/// What was looked at and what came of it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Report {
+    /// Events of the last thirty days that mean something to us.
+    pub events: u64,
+    /// Of these, those that never came here.
+    pub missed: u64,
+    pub checkouts: u64,
+    pub subscriptions: u64,
+    /// Credits that were granted, which nobody had granted before.
+    pub granted: i64,
+    /// Everything that was put right, in words.
+    pub effects: Vec<String>,
+}
+
+/// What a look would lead to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Nothing is written.
+    DryRun,
+    PutRight,
+}
+
+impl Desk {
+    /// Whether this node should do it now: one node an hour.
+    pub async fn reconcile_is_due(&self) -> Result<bool, store::Error> {
+        let now = self.tools().clock.now();
+        self.tools()
+            .store
+            .write(move |tx| {
+                let first = tx.execute(FIRST, params![now.plus(EVERY)])? == 1;
+                Ok(first || tx.execute(DUE, params![now, now.plus(EVERY)])? == 1)
+            })
+            .await
+    }
+
+    /// `said` hears of progress: what is looked at, and how much of it so far.
+    pub async fn reconcile(
+        &self,
+        mode: Mode,
+        said: &mut (dyn FnMut(&str, u64) + Send),
+    ) -> Result<Report, Error> {
+        let mut report = Report::default();
+        self.missed_events(mode, &mut report, said).await?;
+        self.open_checkouts(mode, &mut report, said).await?;
+        self.running_subscriptions(mode, &mut report, said).await?;
+        Ok(report)
+    }
+
+    async fn missed_events(
+        &self,
+        mode: Mode,
+        report: &mut Report,
+        said: &mut (dyn FnMut(&str, u64) + Send),
+    ) -> Result<(), Error> {
+        let since = self.tools().clock.now().minus(REACH);
+        let mut last: Option<String> = None;
+        loop {
+            let query = Form::new()
+                .with("limit", PAGE)
+                .with("created[gte]", since.0 / 1_000)
+                .with_some("starting_after", last.as_deref());
+            let page: List<Value> = self.tools().stripe.get(Class::Worker, "/v1/events", &query).await?;
+            for value in &page.data {
+                let event: Event = serde_json::from_value(value.clone())
+                    .map_err(|error| Trouble::NotUnderstood(format!("an event in a list: {error}")))?;
+                last = Some(event.id.clone());
+                if event.livemode != self.tools().terms.livemode {
+                    continue;
+                }
+                let Some(subject) = Subject::of(&event) else { continue };
+                report.events += 1;
+                self.perhaps_missed(mode, report, event, &subject, value).await?;
+                said("events", report.events);
+            }
+            if !page.has_more || page.data.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn perhaps_missed(
+        &self,
+        mode: Mode,
+        report: &mut Report,
+        event: Event,
+        subject: &Subject,
+        value: &Value,
+    ) -> Result<(), Error> {
+        let id = inbox::row_id(&event.id, event.livemode);
+        let looked = id.clone();
+        let known = self
+            .tools()
+            .store
+            .read(move |tx| -> Result<_, store::Error> { inbox::find(tx, &looked) })
+            .await?;
+        if known.is_some() {
+            return Ok(());
+        }
+        report.missed += 1;
+        if mode == Mode::DryRun {
+            report
+                .effects
+                .push(format!("{} ({}) never came: {subject} would be looked at", event.id, event.r#type));
+            return Ok(());
+        }
+        let now = self.tools().clock.now();
+        self.write_down(event, value.to_string(), now).await?;
+        let outcome = self.bring_up_to_date(Class::Worker, subject, Some(&id)).await?;
+        note(report, outcome);
+        Ok(())
+    }
+
+    async fn open_checkouts(
+        &self,
+        mode: Mode,
+        report: &mut Report,
+        said: &mut (dyn FnMut(&str, u64) + Send),
+    ) -> Result<(), Error> {
+        let mut last: Option<Checkout> = None;
+        loop {
+            let (after, now) = (last.clone(), self.tools().clock.now());
+            let read = move |tx: &mut Tx<'_>| -> Result<_, store::Error> {
+                checkouts::waiting(tx, after.as_ref(), now, PAGE)
+            };
+            let page = self.tools().store.scan(read).await?;
+            let Some(end) = page.last() else { return Ok(()) };
+            last = Some(end.clone());
+            for checkout in page {
+                report.checkouts += 1;
+                self.perhaps_ended(mode, report, &checkout, now).await?;
+                said("checkouts", report.checkouts);
+            }
+        }
+    }
+
+    async fn perhaps_ended(
+        &self,
+        mode: Mode,
+        report: &mut Report,
+        checkout: &Checkout,
+        now: Millis,
+    ) -> Result<(), Error> {
+        let subject = match (&checkout.session_id, &checkout.payment_intent) {
+            (Some(session), _) => Subject::Session(session.clone()),
+            (None, Some(payment)) => Subject::TopUp(payment.clone()),
+            // The call to Stripe came to nothing, and no event spoke of it while a session could live.
+            (None, None) => {
+                let over = checkout.created_at.plus(checkouts::LIFE) < now;
+                if over && mode == Mode::PutRight {
+                    let checkout = checkout.clone();
+                    let ended = self.tools().store.write(move |tx| -> Result<(), store::Error> {
+                        checkouts::set_status(tx, &checkout, checkouts::Status::Expired, None, now)
+                    });
+                    ended.await?;
+                }
+                return Ok(());
+            }
+        };
+        match mode {
+            Mode::DryRun => {
+                let status = checkout.status.name();
+                report.effects.push(format!("{subject} is {status} here: it would be looked at"));
+            }
+            Mode::PutRight => {
+                let outcome = self.bring_up_to_date(Class::Worker, &subject, None).await?;
+                note(report, outcome);
+            }
+        }
+        Ok(())
+    }
+
+    async fn running_subscriptions(
+        &self,
+        mode: Mode,
+        report: &mut Report,
+        said: &mut (dyn FnMut(&str, u64) + Send),
+    ) -> Result<(), Error> {
+        let mut last = String::new();
+        loop {
+            let after = last.clone();
+            let read = move |tx: &mut Tx<'_>| -> Result<_, store::Error> {
+                subscriptions::live_after(tx, &after, PAGE)
+            };
+            let page = self.tools().store.scan(read).await?;
+            let Some(end) = page.last() else { return Ok(()) };
+            last.clone_from(&end.id);
+            for running in page {
+                report.subscriptions += 1;
+                if mode == Mode::PutRight {
+                    let subject = Subject::Subscription(running.id);
+                    let outcome = self.bring_up_to_date(Class::Worker, &subject, None).await?;
+                    note(report, outcome);
+                }
+                said("subscriptions", report.subscriptions);
+            }
+        }
+    }
+}
+
+fn note(report: &mut Report, outcome: Outcome) {
+    for effect in outcome.effects {
+        if let Effect::Granted { credits, .. } = effect {
+            report.granted += credits;
+        }
+        report.effects.push(effect.to_string());
+    }
+}
