@@ -68,6 +68,21 @@ const GIVES: &[(u16, &str)] = &[
     (409, "`idempotency_mismatch` with `field`, or `conflict`"),
     (422, "`invalid_request`: with `field`"),
 ];
+const CAPTURES: &[(u16, &str)] = &[
+    (200, "Done"),
+    (402, "`insufficient_credits`: what goes beyond the hold is not there"),
+    (404, "There is no such hold"),
+    (409, "`conflict`: the hold has ended already, or is of less; or `idempotency_mismatch`"),
+    (422, "`invalid_request`: with `field`"),
+    (429, "`limit_reached`: with `limit` and `resets_at`"),
+];
+const MOVES: &[(u16, &str)] = &[
+    (201, "Done"),
+    (402, "`insufficient_credits`: with `balance`, `available`, `required`, `unit`, `buy_url`"),
+    (404, "There is no such owner: `field` is `from` or `to`"),
+    (409, "`idempotency_mismatch`: with `field`"),
+    (422, "`invalid_request`: with `field`"),
+];
 const ON_HOLDS: &[(u16, &str)] = &[
     (200, "Done"),
     (404, "There is no such hold"),
@@ -146,7 +161,7 @@ pub(super) const ROUTES: &[RouteDoc] = &[
                 .optional()
                 .note("For more than was held: `refuse` (default), `cap`, `balance`, `floor`"),
         ])
-        .answers(ON_HOLDS)
+        .answers(CAPTURES)
         .notes(KEYED),
     of(RouteDoc::post("/api/credits/holds/{id}/release", "Frees what a hold reserved"))
         .answers(ON_HOLDS)
@@ -171,7 +186,7 @@ pub(super) const ROUTES: &[RouteDoc] = &[
             UNIT,
             REASON,
         ])
-        .answers(SPENDS)
+        .answers(MOVES)
         .notes(KEYED),
     of(RouteDoc::new("PUT", "/api/credits/accounts", "Sets how far below zero an owner may go"))
         .body(&[USER, ORGANIZATION, GUEST, UNIT, Field::integer("negative_floor").note("0 or below")])

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::harness::credits::{Backend, figures, items, make_user, make_users, post, refused, text};
-use crate::harness::{Engine, Server};
+use crate::harness::{Engine, Request, Server};
 use crate::on_both_engines;
 
 const PRICES: &str = "[credits]\nunits = [\"credits\", \"tokens\"]\n\
@@ -113,3 +113,94 @@ fn transfers_floors_and_units_work(engine: Engine) {
     );
 }
 on_both_engines!(transfers_floors_and_units_work);
+
+/// The members of an object, in alphabetical order.
+#[track_caller]
+fn members(value: &Value) -> String {
+    let members = value.as_object().unwrap_or_else(|| panic!("{value} is no object"));
+    let mut names: Vec<&str> = members.keys().map(String::as_str).collect();
+    names.sort_unstable();
+    names.join(" ")
+}
+
+/// No member is missing, and none is there that nobody was told of.
+fn answers_have_the_members_that_the_reference_names(engine: Engine) {
+    let server = Server::with(engine, &format!("{PRICES}low_balance = 1000\n"));
+    let (mut backend, user) = (Backend::of(&server), make_user(&server));
+    let balance = "available balance held owed unit";
+    let grant = "amount created_at expires_at held id metadata priority reason remaining source unit user_id";
+    let hold = "amount captured created_at expires_at feature id reason status unit user_id";
+    let listed = "actor amount balance_after created_at feature id idempotency_key kind metadata parts reason seq \
+                  source_ref unit";
+    let entry = "actor amount balance_after created_at feature hold_id id idempotency_key kind metadata parts \
+                 price_version reason refund_of seq source_ref unit user_id";
+    let limit = "id max resets_at scope unit used window";
+
+    let granted = backend.grant(&user, 1_100);
+    assert_eq!(members(&granted), "balance entry grant");
+    assert_eq!(members(&granted["grant"]), grant);
+    let spent = backend.debit(&user, 90).expect(201).json();
+    assert_eq!(members(&spent), "balance entry");
+    let id = backend.hold(&user, 15);
+    let path = |end: &str| format!("holds/{id}/{end}");
+    let extended = post(&mut backend, &path("extend"), json!({"expires_in": 60})).expect(200).json();
+    assert_eq!(members(&extended), "balance hold");
+    let captured = post(&mut backend, &path("capture"), json!({})).expect(200).json();
+    assert_eq!(members(&captured), "balance entry hold");
+    let body = json!({"entry_id": spent["entry"]["id"], "reason": "r"});
+    let refunded = post(&mut backend, "refunds", body).expect(201).json();
+    assert_eq!(members(&refunded), "balance entry");
+    for answer in [&granted, &spent, &extended, &captured, &refunded] {
+        assert_eq!(members(&answer["balance"]), balance);
+        for (name, expected) in [("hold", hold), ("entry", entry)] {
+            assert!(answer[name].is_null() || members(&answer[name]) == expected, "{name} of {answer}");
+        }
+    }
+    let debit = json!({"user_id": user, "amount": 1, "idempotency_key": "one"});
+    let lacking = json!({"user_id": user, "amount": 9_999, "idempotency_key": "two"});
+    let batch = json!({"debits": [debit.clone(), debit, lacking]});
+    let results = backend.send(Request::post("/api/credits/debits/batch", &batch)).expect(200).json();
+    assert_eq!(members(&results), "results");
+    assert_eq!(members(&results["results"][0]), "balance entry status");
+    assert_eq!(members(&results["results"][1]), "balance entry replayed status");
+    assert_eq!(members(&results["results"][2]), "error status");
+    let floor = backend.put("accounts", &json!({"user_id": user, "negative_floor": 0})).expect(200).json();
+    assert_eq!(members(&floor), "balance negative_floor");
+    let set = json!({"user_id": user, "window": "day", "max": 17});
+    assert_eq!(members(&backend.put("limits", &set).expect(200).json()["limit"]), limit);
+
+    let mut read = |path: &str| backend.get(&format!("{path}?user_id={user}")).expect(200).json();
+    let told = read("balance");
+    assert_eq!(members(&told), "available balance grants held owed unit");
+    assert_eq!(members(&told["grants"][0]), "amount expires_at id priority remaining source");
+    for (path, expected) in [
+        ("entries", listed),
+        ("holds", hold),
+        ("limits", limit),
+        ("accounts", "available balance held negative_floor owed unit"),
+        ("events", "available created_at entry_id id kind threshold unit user_id"),
+    ] {
+        let page = read(path);
+        assert_eq!(members(&page), "items next_cursor", "{path}");
+        assert_eq!(members(&page["items"][0]), expected, "{path}");
+    }
+    assert_eq!(members(&read("entries")["items"][0]["parts"][0]), "amount grant_id");
+    let usage = read("usage");
+    assert_eq!(members(&usage), "burn_per_day days_left items total");
+    assert_eq!(members(&usage["items"][0]), "count day spent");
+    let book = backend.get("features").expect(200).json();
+    assert_eq!(members(&book), "items models version");
+    assert_eq!(members(&book["items"][0]), "amount feature unit");
+    assert_eq!(members(&book["models"][0]), "cached input model output per reasoning unit");
+
+    let over = refused(&backend.debit(&user, 2), 429, "limit_reached");
+    assert_eq!(members(&over), "detail error_code limit message resets_at");
+    assert_eq!(members(&over["limit"]), "id max scope used window");
+    backend.put("limits", &json!({"user_id": user, "window": "day", "max": null})).expect(200);
+    let broke = refused(&backend.debit(&user, 5_000), 402, "insufficient_credits");
+    assert_eq!(members(&broke), "available balance buy_url detail error_code message required unit");
+    let body = json!({"entry_id": spent["entry"]["id"], "reason": "r"});
+    let again = refused(&post(&mut backend, "refunds", body), 409, "conflict");
+    assert_eq!(members(&again), "detail error_code message refundable");
+}
+on_both_engines!(answers_have_the_members_that_the_reference_names);

@@ -2,12 +2,16 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use kernel::Millis;
 use serde_json::{Value, json};
 
-use crate::harness::credits::{Backend, fresh_key, items, make_user, number, pages, refused, text};
-use crate::harness::{Engine, Request, Server, at_full_length};
+use crate::harness::credits::{
+    Backend, books_balance, fresh_key, in_milliseconds, items, ledger_verifies, make_user, number, pages,
+    refused, text,
+};
+use crate::harness::{Engine, Request, Server, at_full_length, until};
 use crate::on_both_engines;
 
 const SETTINGS: &str = "[credits]\nunits = [\"credits\", \"tokens\"]\n\
@@ -157,6 +161,29 @@ fn an_export_is_whole_and_runs_nowhere(engine: Engine) {
     refused(&backend.send(Request::get(path).header("Accept", "text/csv")), 404, "not_found");
 }
 on_both_engines!(an_export_is_whole_and_runs_nowhere);
+
+/// Nobody asks and nothing moves: the ledger writes what time has ended by itself.
+fn what_has_ended_is_written_within_a_minute(engine: Engine) {
+    let server = Server::start(engine);
+    let (mut backend, user) = (Backend::of(&server), make_user(&server));
+    let end = in_milliseconds(1_000);
+    backend.grant_with(&user, 10, json!({"expires_at": end}));
+    backend.grant(&user, 5);
+    let brief = json!({"user_id": user, "amount": 12, "expires_in": 2});
+    backend.post("holds", &fresh_key(), &brief).expect(201);
+    let path = format!("entries?user_id={user}&kind=expiry");
+    let written = until(Duration::from_secs(60), "the expiry entries", || {
+        let found = items(&backend.get(&path).expect(200).json());
+        (!found.is_empty()).then_some(found)
+    });
+    let [expiry] = &written[..] else { panic!("one part has ended: {written:?}") };
+    assert_eq!((&expiry["amount"], &expiry["actor"]), (&json!(-10), &json!("system")));
+    let balance = backend.balance(&user);
+    assert_eq!((number(&balance["balance"]), number(&balance["held"])), (5, 0));
+    books_balance(&server.database);
+    ledger_verifies(&server);
+}
+on_both_engines!(what_has_ended_is_written_within_a_minute);
 
 /// Ten thousand entries, and more that come meanwhile: neither file has a gap or an entry twice.
 fn an_export_is_of_the_moment_it_began(engine: Engine) {
