@@ -131,9 +131,7 @@ fn filled(cache: &Cache, runtime: &Runtime, owners: &[String], size: &Size) -> R
         let began = Instant::now();
         fill(runtime, &url, owners, size.number)?;
         say(&format!("{} in {:.0} s", size.title, began.elapsed().as_secs_f64()));
-        let (request, answer) = InProcess::open(runtime, &url)?.sample(runtime, &owners[0])?;
-        fill_keys(file, size.number, &request, &answer.body)
-            .map_err(|error| format!("{}: {error}", file.display()))
+        wait_for_checkpoint(file).map_err(|error| format!("{}: {error}", file.display()))
     })?;
     let file = cache.run_file(&format!("{}.db", size.key));
     copy_database(&seed, &file)?;
@@ -144,48 +142,10 @@ fn filled(cache: &Cache, runtime: &Runtime, owners: &[String], size: &Size) -> R
     InProcess::open(runtime, &sqlite_url(&file))
 }
 
-/// Keys as the ledger keeps them, of requests that nobody will repeat. Every third is added later than the others: a tree
-/// that has grown in any order is full by two thirds, one that has grown in order is full.
-fn fill_keys(file: &Path, count: u32, request: &str, answer: &str) -> rusqlite::Result<()> {
-    let mut connection = Connection::open(file)?;
-    connection.execute_batch(
-        "PRAGMA busy_timeout = 10000; PRAGMA synchronous = OFF; PRAGMA cache_size = -500000",
-    )?;
-    let add = "INSERT INTO credit_keys (id, request, status, answer, created_at) VALUES (?1, ?2, 201, ?3, 0)";
-    let mut progress = seed::Progress::new("the keys", count);
-    for later in [false, true] {
-        for from in (0..count).step_by(50_000) {
-            let transaction = connection.transaction()?;
-            {
-                let mut statement = transaction.prepare_cached(add)?;
-                for number in (from..count.min(from + 50_000)).filter(|number| (number % 3 == 2) == later) {
-                    statement.execute((key_id(number, count), request, answer))?;
-                    progress.step();
-                }
-            }
-            transaction.commit()?;
-        }
-    }
-    wait_for_checkpoint(&connection)
-}
-
-/// Evenly over all ids, in their order.
-fn key_id(number: u32, count: u32) -> String {
-    const LETTERS: &[u8; 64] = b"-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz";
-    let place = (u128::from(number) << 64) / u128::from(count);
-    let mut place = place as u64;
-    (0..32)
-        .map(|_| {
-            let letter = LETTERS[(place >> 58) as usize];
-            // What leaves at the top comes in again below, so that the letters behind do not repeat.
-            place = place.rotate_left(6) ^ 0x2b;
-            char::from(letter)
-        })
-        .collect()
-}
-
 /// The ledger that has filled the file ends a little later than its last handle.
-fn wait_for_checkpoint(connection: &Connection) -> rusqlite::Result<()> {
+fn wait_for_checkpoint(file: &Path) -> rusqlite::Result<()> {
+    let connection = Connection::open(file)?;
+    connection.execute_batch("PRAGMA busy_timeout = 10000")?;
     let began = Instant::now();
     loop {
         let busy: i64 = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
@@ -210,16 +170,4 @@ fn with_lots(options: &Options, cache: &Cache, runtime: &Runtime, size: &Size) -
     let grants = (0..size.number).map(|_| grant(owner, lot)).collect();
     runtime.block_on(ledger.submit_in_batches(grants))?;
     Ok(ledger)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ids_of_keys_are_many_and_in_order() {
-        let ids: Vec<String> = (0..10_000).map(|number| key_id(number, 10_000)).collect();
-        assert!(ids.iter().zip(&ids[1..]).all(|(one, next)| one < next));
-        assert!(ids.iter().all(|id| id.len() == 32));
-    }
 }

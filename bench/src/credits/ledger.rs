@@ -1,10 +1,9 @@
 //! Tollgate's ledger in this process, as the server starts it.
 
-use crate::credits::load::{Caller, Load, OWNERS, PLENTY, Tally, closed_loop};
+use crate::credits::load::{Caller, Draw, Load, OWNERS, PLENTY, Tally, closed_loop};
+use crate::credits::options::Accounts;
 use crate::tollgate::new_database;
-use credits::{
-    Action, Answer, Charge, Command, Idempotency, Ledger, NewGrant, Owner, Settings, Source, Target,
-};
+use credits::{Action, Charge, Command, Idempotency, Ledger, NewGrant, Owner, Settings, Source, Target};
 use kernel::SystemClock;
 use std::sync::Arc;
 use store::{Options, Store};
@@ -61,14 +60,6 @@ impl InProcess {
     ) -> Result<Tally, String> {
         let callers = (0..load.callers).map(|_| self.ledger.clone()).collect();
         closed_loop(runtime, load, owners, callers)
-    }
-
-    /// One debit with a key: what a row of the keys looks like.
-    pub fn sample(&self, runtime: &Runtime, owner: &str) -> Result<(String, Answer), String> {
-        let command = debit(owner, "a-sample-of-a-key".into());
-        let request = command.idempotency.as_ref().map(|given| given.request.clone()).unwrap_or_default();
-        let answer = runtime.block_on(self.ledger.submit(command)).map_err(|error| error.to_string())?;
-        Ok((request, answer))
     }
 }
 
@@ -133,13 +124,17 @@ pub fn fill(runtime: &Runtime, url: &str, owners: &[String], entries: u32) -> Re
     let ledger = InProcess::open(runtime, url)?;
     ledger.grant_plenty(runtime, owners)?;
     let mut progress = crate::seed::Progress::new("the ledger", entries);
+    // No load has such a seed.
+    let mut keys = Draw::new(&owners.into(), Accounts::Hot, u64::MAX);
     let mut left = (entries / OWNERS).saturating_sub(1);
     while left > 0 {
         let run = left.min(RUN);
         left -= run;
         for owners in owners.chunks(AT_ONCE / run as usize) {
-            let debits =
-                owners.iter().flat_map(|owner| (0..run).map(|_| unkeyed_debit(owner))).collect::<Vec<_>>();
+            let mut debits = Vec::with_capacity(AT_ONCE);
+            for owner in owners {
+                debits.extend((0..run).map(|_| debit(owner, keys.key())));
+            }
             let count = debits.len();
             runtime.block_on(ledger.submit_in_batches(debits))?;
             (0..count).for_each(|_| progress.step());

@@ -3,7 +3,8 @@
 use crate::command::Period;
 use crate::entry::{Entry, Part, Source};
 use crate::json::Object;
-use crate::owner::{AccountId, Item, Owner, item_id};
+use crate::owner::{AccountId, Item, Owner};
+use crate::writes::KeyOnEntry;
 use kernel::Millis;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -110,7 +111,7 @@ pub struct LowBalance {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Changed {
     pub account: bool,
-    /// True for one that is new, or whose place among the open ones changed.
+    /// True for one that is new, not open, or whose place among the open ones changed.
     pub lots: BTreeMap<i64, bool>,
     pub holds: BTreeSet<i64>,
     pub limits: bool,
@@ -118,6 +119,8 @@ pub struct Changed {
     pub dropped_limits: Vec<Period>,
     pub entries: Vec<Entry>,
     pub events: Vec<LowBalance>,
+    /// By the number of their entry.
+    pub(crate) keys: BTreeMap<i64, KeyOnEntry>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -143,6 +146,8 @@ pub struct Account {
     pub limits: Vec<Limit>,
 
     pub lots: BTreeMap<i64, Lot>,
+    /// What the rows of lots do not say yet, see [`Drawn`].
+    pub(crate) drawn: BTreeMap<i64, Drawn>,
     /// The open ones among `lots`.
     pub(crate) order: BTreeSet<BurnKey>,
     /// Up to which key `lots` holds every open lot; `None`: it holds all.
@@ -169,8 +174,13 @@ pub(crate) struct Indexed {
 impl Account {
     /// An account that was never touched.
     pub fn new(owner: Owner, unit: String, negative_floor: i64) -> Account {
+        Account { negative_floor, ..Account::with_id(AccountId::of(&owner, &unit), owner, unit) }
+    }
+
+    /// The same, when the id is known.
+    pub(crate) fn with_id(id: AccountId, owner: Owner, unit: String) -> Account {
         Account {
-            id: AccountId::of(&owner, &unit),
+            id,
             owner,
             unit,
             version: 0,
@@ -180,7 +190,7 @@ impl Account {
             balance: 0,
             held: 0,
             owed: 0,
-            negative_floor,
+            negative_floor: 0,
             lot_count: 0,
             hold_count: 0,
             next_due: NEVER,
@@ -188,6 +198,7 @@ impl Account {
             has_limits: false,
             limits: Vec::new(),
             lots: BTreeMap::new(),
+            drawn: BTreeMap::new(),
             order: BTreeSet::new(),
             window_end: None,
             beyond_due: NEVER,
@@ -211,10 +222,17 @@ impl Account {
         self.balance - self.held
     }
 
+    pub(crate) fn is_changed(&self) -> bool {
+        self.changed.account || self.changed.limits
+    }
+
     /// Takes in a lot that was read, unless a newer copy is here.
-    pub(crate) fn take_in(&mut self, lot: Lot) {
+    pub(crate) fn take_in(&mut self, mut lot: Lot) {
         if self.lots.contains_key(&lot.no) {
             return;
+        }
+        if let Some(drawn) = self.drawn.get(&lot.no) {
+            drawn.apply(&mut lot);
         }
         if lot.is_open() {
             self.order.insert(lot.burn_key());
@@ -226,15 +244,41 @@ impl Account {
     pub(crate) fn change_lot(&mut self, no: i64, change: impl FnOnce(&mut Lot)) {
         let Some(lot) = self.lots.get_mut(&no) else { return };
         let before = (lot.is_open(), lot.ended);
+        let drawn = self.drawn.entry(no).or_default();
+        (drawn.remaining, drawn.held) = (drawn.remaining - lot.remaining, drawn.held - lot.held);
         change(lot);
+        (drawn.remaining, drawn.held) = (drawn.remaining + lot.remaining, drawn.held + lot.held);
         let key = lot.burn_key();
         if lot.is_open() {
             self.order.insert(key);
         } else {
             self.order.remove(&key);
         }
-        *self.changed.lots.entry(no).or_default() |= before != (lot.is_open(), lot.ended);
+        // Only rows of open lots may lag behind.
+        *self.changed.lots.entry(no).or_default() |= !lot.is_open() || before != (lot.is_open(), lot.ended);
         self.changed.account = true;
+    }
+
+    /// The changed lots whose rows have to be written now, and whether whole: new ones, those whose place among the open
+    /// ones changed, and all that are here when more than a few differ from their rows.
+    pub(crate) fn lots_to_write(&mut self) -> Vec<(i64, bool)> {
+        let whole = self.changed.lots.iter().filter(|(_, whole)| **whole);
+        let mut rows: Vec<(i64, bool)> = whole.map(|(no, _)| (*no, true)).collect();
+        for (no, _) in &rows {
+            self.drawn.remove(no);
+        }
+        self.drawn.retain(|_, drawn| *drawn != Drawn::default());
+        if self.drawn.len() > DRAWN {
+            let lots = &self.lots;
+            self.drawn.retain(|no, _| {
+                let is_here = lots.contains_key(no);
+                if is_here {
+                    rows.push((*no, false));
+                }
+                !is_here
+            });
+        }
+        rows
     }
 
     pub(crate) fn change_hold(&mut self, no: i64, change: impl FnOnce(&mut Hold)) {
@@ -253,37 +297,82 @@ impl Account {
         balance_object(&self.unit, self.balance, self.held, self.owed).end()
     }
 
-    pub fn grant_json(&self, lot: &Lot) -> String {
-        let mut object = Object::new();
-        object.text("id", &item_id(&self.id, Item::Grant, lot.no));
-        object.text(self.owner.field(), self.owner.id());
-        object.text("unit", &self.unit);
-        object.text("source", lot.source.name());
-        object.number("amount", lot.amount);
-        object.number("remaining", lot.remaining);
-        object.number("held", lot.held);
-        object.time_or_null("expires_at", ends(lot.expires_at));
-        object.number("priority", lot.priority);
-        object.text_or_null("reason", lot.reason.as_deref());
-        object.raw("metadata", lot.metadata.as_deref().unwrap_or("null"));
-        object.time("created_at", lot.created_at);
-        object.end()
-    }
-
     pub fn hold_json(&self, hold: &Hold) -> String {
         let mut object = Object::new();
-        object.text("id", &item_id(&self.id, Item::Hold, hold.no));
-        object.text(self.owner.field(), self.owner.id());
-        object.text("unit", &self.unit);
-        object.number("amount", hold.amount);
-        object.number("captured", hold.captured);
-        object.text("status", hold.status.name());
-        object.text_or_null("feature", hold.feature.as_deref());
-        object.text_or_null("reason", hold.reason.as_deref());
-        object.time_or_null("expires_at", ends(hold.expires_at));
-        object.time("created_at", hold.created_at);
+        hold_members(&mut object, &self.id, &self.owner, &self.unit, hold);
         object.end()
     }
+}
+
+pub(crate) fn grant_members(object: &mut Object, account: &AccountId, owner: &Owner, unit: &str, lot: &Lot) {
+    object.id("id", account, Item::Grant, lot.no);
+    object.text(owner.field(), owner.id());
+    object.text("unit", unit);
+    object.text("source", lot.source.name());
+    object.number("amount", lot.amount);
+    object.number("remaining", lot.remaining);
+    object.number("held", lot.held);
+    object.time_or_null("expires_at", ends(lot.expires_at));
+    object.number("priority", lot.priority);
+    object.text_or_null("reason", lot.reason.as_deref());
+    object.raw("metadata", lot.metadata.as_deref().unwrap_or("null"));
+    object.time("created_at", lot.created_at);
+}
+
+pub(crate) fn hold_members(object: &mut Object, account: &AccountId, owner: &Owner, unit: &str, hold: &Hold) {
+    object.id("id", account, Item::Hold, hold.no);
+    object.text(owner.field(), owner.id());
+    object.text("unit", unit);
+    object.number("amount", hold.amount);
+    object.number("captured", hold.captured);
+    object.text("status", hold.status.name());
+    object.text_or_null("feature", hold.feature.as_deref());
+    object.text_or_null("reason", hold.reason.as_deref());
+    object.time_or_null("expires_at", ends(hold.expires_at));
+    object.time("created_at", hold.created_at);
+}
+
+/// By how much a lot differs from its row. A debit or hold that takes a part of a lot leaves the lot's row alone and says
+/// so on the account's, which is written anyway; the rows of a few lots may lag behind like that, if they are open.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Drawn {
+    pub remaining: i64,
+    pub held: i64,
+}
+
+/// So many lots of an account may differ from their rows.
+const DRAWN: usize = 4;
+
+impl Drawn {
+    pub(crate) fn apply(&self, lot: &mut Lot) {
+        lot.remaining = lot.remaining.saturating_add(self.remaining);
+        lot.held = lot.held.saturating_add(self.held);
+    }
+}
+
+/// `1:-5,3:0:20`: number, what remains less or more, and what is held more or less if that differs.
+pub(crate) fn drawn_text(drawn: &BTreeMap<i64, Drawn>) -> String {
+    use std::fmt::Write as _;
+    let mut out = String::with_capacity(drawn.len() * 16);
+    for (no, Drawn { remaining, held }) in drawn {
+        let comma = if out.is_empty() { "" } else { "," };
+        // Writing to a text cannot fail.
+        let _ = match held {
+            0 => write!(out, "{comma}{no}:{remaining}"),
+            _ => write!(out, "{comma}{no}:{remaining}:{held}"),
+        };
+    }
+    out
+}
+
+pub(crate) fn parse_drawn(text: &str) -> Option<BTreeMap<i64, Drawn>> {
+    let member = |member: &str| {
+        let mut numbers = member.split(':');
+        let (no, remaining) = (numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?);
+        let held = numbers.next().map_or(Some(0), |held| held.parse().ok())?;
+        numbers.next().is_none().then_some((no, Drawn { remaining, held }))
+    };
+    text.split(',').filter(|text| !text.is_empty()).map(member).collect()
 }
 
 /// `debt` is what entries took without a lot.

@@ -8,6 +8,9 @@ use kernel::Millis;
 use sha2::{Digest as _, Sha256};
 use store::{Error, Row};
 
+/// Of a hash: 192 bits, which nobody finds two entries for.
+const HASH_BYTES: usize = 24;
+
 /// The greatest amount: what JavaScript counts exactly.
 pub const MAX_AMOUNT: i64 = 9_007_199_254_740_991;
 
@@ -138,6 +141,7 @@ pub struct Entry {
     /// A JSON object as text.
     pub metadata: Option<String>,
     pub created_at: Millis,
+    /// Of the entry before. No row has it: it stands on that entry.
     pub prev_hash: String,
     pub hash: String,
 }
@@ -146,7 +150,7 @@ pub struct Entry {
 macro_rules! columns {
     () => {
         "account_id, seq, kind, amount, balance_after, counter, feature, quantity, price_version, reason, actor, request_id, \
-         idempotency_key, source_ref, hold_no, refund_of, parts, metadata, created_at, prev_hash, hash"
+         idempotency_key, source_ref, hold_no, refund_of, parts, metadata, created_at, hash"
     };
 }
 pub(crate) use columns;
@@ -175,25 +179,24 @@ impl Entry {
             parts: parse_parts(parts).ok_or_else(|| Error::Fault(format!("parts {parts}")))?,
             metadata: row.get(17)?,
             created_at: row.get(18)?,
-            prev_hash: row.get(19)?,
-            hash: row.get(20)?,
+            prev_hash: String::new(),
+            hash: row.get(19)?,
         })
     }
 
     /// The hash that the entry must carry: of everything in it and of the entry before.
     pub fn compute_hash(&self) -> String {
-        let mut hash = Sha256::new();
+        let mut bytes = Vec::with_capacity(512);
+        // With its length, so that no two entries read alike.
         let mut text = |value: &str| {
-            // With its length, so that no two entries read alike.
-            hash.update((value.len() as u64).to_be_bytes());
-            hash.update(value);
+            bytes.extend((value.len() as u64).to_be_bytes());
+            bytes.extend(value.as_bytes());
         };
         text(&self.prev_hash);
         text(self.account.as_str());
         text(self.kind.name());
         text(&self.counter);
         text(&self.actor);
-        text(&parts_text(&self.parts));
         let options = [
             &self.feature,
             &self.reason,
@@ -203,18 +206,16 @@ impl Entry {
             &self.metadata,
         ];
         for option in options {
-            match option {
-                Some(value) => text(value),
-                None => text("\u{0}none"),
-            }
+            text(option.as_deref().unwrap_or("\u{0}none"));
         }
         let numbers = [Some(self.seq), Some(self.amount), Some(self.balance_after), Some(self.created_at.0)];
         let rest = [self.quantity, self.price_version, self.hold_no, self.refund_of];
-        for number in numbers.into_iter().chain(rest) {
-            hash.update([u8::from(number.is_some())]);
-            hash.update(number.unwrap_or(0).to_be_bytes());
+        let parts = self.parts.iter().flat_map(|part| [part.lot, Some(part.amount)]);
+        for number in numbers.into_iter().chain(rest).chain(parts) {
+            bytes.push(u8::from(number.is_some()));
+            bytes.extend(number.unwrap_or(0).to_be_bytes());
         }
-        URL_SAFE_NO_PAD.encode(hash.finalize())
+        URL_SAFE_NO_PAD.encode(&Sha256::digest(&bytes)[..HASH_BYTES])
     }
 
     pub fn id(&self) -> String {
@@ -223,28 +224,22 @@ impl Entry {
 
     /// As it stands in lists.
     pub fn list_json(&self, unit: &str) -> String {
-        self.object(unit).end()
-    }
-
-    /// As it stands in the answer to a POST.
-    pub fn answer_json(&self, owner: &Owner, unit: &str) -> String {
-        let mut object = self.object(unit);
-        object.text(owner.field(), owner.id());
-        object.number_or_null("price_version", self.price_version);
-        object.text_or_null(
-            "hold_id",
-            self.hold_no.map(|no| item_id(&self.account, Item::Hold, no)).as_deref(),
-        );
-        object.text_or_null(
-            "refund_of",
-            self.refund_of.map(|seq| item_id(&self.account, Item::Entry, seq)).as_deref(),
-        );
+        let mut object = Object::new();
+        self.members(&mut object, unit);
         object.end()
     }
 
-    fn object(&self, unit: &str) -> Object {
-        let mut object = Object::new();
-        object.text("id", &self.id());
+    /// As it stands in the answer to a POST.
+    pub(crate) fn answer_members(&self, object: &mut Object, owner: &Owner, unit: &str) {
+        self.members(object, unit);
+        object.text(owner.field(), owner.id());
+        object.number_or_null("price_version", self.price_version);
+        object.id_or_null("hold_id", &self.account, Item::Hold, self.hold_no);
+        object.id_or_null("refund_of", &self.account, Item::Entry, self.refund_of);
+    }
+
+    fn members(&self, object: &mut Object, unit: &str) {
+        object.id("id", &self.account, Item::Entry, self.seq);
         object.number("seq", self.seq);
         object.text("kind", self.kind.name());
         object.number("amount", self.amount);
@@ -255,18 +250,20 @@ impl Entry {
         object.text("actor", &self.actor);
         object.text_or_null("idempotency_key", self.idempotency_key.as_deref());
         object.text_or_null("source_ref", self.source_ref.as_deref());
-        object.raw("parts", &self.parts_json());
+        object.list("parts", self.parts.iter(), |object, part| self.part_members(object, part));
         object.raw("metadata", self.metadata.as_deref().unwrap_or("null"));
         object.time("created_at", self.created_at);
-        object
+    }
+
+    fn part_members(&self, object: &mut Object, part: &Part) {
+        object.id_or_null("grant_id", &self.account, Item::Grant, part.lot);
+        object.number("amount", part.amount);
     }
 
     pub fn parts_json(&self) -> String {
         let part = |part: &Part| {
             let mut object = Object::new();
-            let lot = part.lot.map(|no| item_id(&self.account, Item::Grant, no));
-            object.text_or_null("grant_id", lot.as_deref());
-            object.number("amount", part.amount);
+            self.part_members(&mut object, part);
             object.end()
         };
         let parts: Vec<String> = self.parts.iter().map(part).collect();

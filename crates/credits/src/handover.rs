@@ -1,8 +1,8 @@
 //! What a guest has goes to the user that the guest becomes, in the transaction of the sign-up or sign-in.
 
 use crate::command::{Action, Command, Refusal, Target};
-use crate::lane::{OwnerExists, apply_made_in};
-use crate::ledger::Results;
+use crate::lane::{OwnerExists, Results, apply_made_in};
+
 use crate::owner::{AccountId, Owner};
 use crate::reads;
 use crate::settings::Settings;

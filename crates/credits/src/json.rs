@@ -1,6 +1,6 @@
-//! Answers as text. They are kept under their idempotency key as they were first given, so they are made where the
-//! ledger is written, member by member.
+//! Answers as text, member by member: a replay has to be the first answer to the byte, so nothing else orders them.
 
+use crate::owner::{AccountId, Item, push_item_id};
 use kernel::Millis;
 
 pub struct Object(String);
@@ -13,7 +13,7 @@ impl Object {
     }
 
     fn name(&mut self, name: &str) {
-        if self.0.len() > 1 {
+        if !self.0.ends_with(['{', '[']) {
             self.0.push(',');
         }
         self.0.push('"');
@@ -59,6 +59,44 @@ impl Object {
             Some(at) => self.time(name, at),
             None => self.raw(name, "null"),
         }
+    }
+
+    /// A grant's, hold's or entry's id.
+    pub fn id(&mut self, name: &str, account: &AccountId, item: Item, number: i64) {
+        self.name(name);
+        self.0.push('"');
+        push_item_id(&mut self.0, account, item, number);
+        self.0.push('"');
+    }
+
+    pub fn id_or_null(&mut self, name: &str, account: &AccountId, item: Item, number: Option<i64>) {
+        match number {
+            Some(number) => self.id(name, account, item, number),
+            None => self.raw(name, "null"),
+        }
+    }
+
+    /// An object within this one.
+    pub fn object(&mut self, name: &str, members: impl FnOnce(&mut Object)) {
+        self.name(name);
+        self.0.push('{');
+        members(self);
+        self.0.push('}');
+    }
+
+    /// A list of objects.
+    pub fn list<T>(&mut self, name: &str, items: impl Iterator<Item = T>, members: impl Fn(&mut Object, T)) {
+        self.name(name);
+        self.0.push('[');
+        for item in items {
+            if !self.0.ends_with('[') {
+                self.0.push(',');
+            }
+            self.0.push('{');
+            members(self, item);
+            self.0.push('}');
+        }
+        self.0.push(']');
     }
 
     /// A value that is JSON already.

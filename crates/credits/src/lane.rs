@@ -2,9 +2,11 @@
 //! committed the next gathers, so that a hot account costs no more than many cold ones.
 
 use crate::account::Account;
+use crate::answer::Receipt;
+use crate::batch::{self, Bench, Group, Prepared, Receipts, Written};
 use crate::command::{Action, Answer, Command, Error, Refusal, Target};
-use crate::ledger::{self, Bench, Group, Results, Seal, Written};
 use crate::owner::{AccountId, Owner};
+use crate::seal::Seal;
 use crate::settings::Settings;
 use kernel::{Clock, Millis, Vault, random};
 use std::collections::HashMap;
@@ -37,6 +39,9 @@ const KEPT_LOTS: usize = 64;
 /// Whether there is such an owner; the ledger asks when it meets one for the first time.
 pub type OwnerExists = Arc<dyn Fn(&mut Tx<'_>, &Owner) -> Result<bool, store::Error> + Send + Sync>;
 
+/// What became of several commands, in their order.
+pub(crate) type Results = Vec<Result<Answer, Refusal>>;
+
 /// A handle that is cheap to clone.
 #[derive(Clone)]
 pub struct Ledger {
@@ -55,7 +60,7 @@ struct Shared {
 
 struct Job {
     group: Group,
-    answer: oneshot::Sender<Result<Results, store::Error>>,
+    answer: oneshot::Sender<Result<Receipts, store::Error>>,
 }
 
 impl Ledger {
@@ -99,14 +104,16 @@ impl Ledger {
 
     /// Several commands in order; `atomic` ones all happen or none.
     pub async fn submit_all(&self, commands: Vec<Command>, atomic: bool) -> Result<Results, store::Error> {
+        let commands: Vec<Prepared> = commands.into_iter().map(Prepared::new).collect();
         let Some(first) = commands.first() else { return Ok(Vec::new()) };
-        let lane = &self.lanes[lane_of(&first.target.account(), self.lanes.len())];
+        let lane = &self.lanes[lane_of(&first.account, self.lanes.len())];
         let (answer, waiting) = oneshot::channel();
         lane.try_send(Job { group: Group { commands, atomic }, answer }).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => store::Error::Busy,
             mpsc::error::TrySendError::Closed(_) => gone(),
         })?;
-        waiting.await.unwrap_or_else(|_| Err(gone()))
+        let receipts = waiting.await.unwrap_or_else(|_| Err(gone()))?;
+        Ok(answers(receipts))
     }
 
     /// Lets time pass for all accounts of which something has ended by itself, although nobody asked for them. Any
@@ -141,6 +148,11 @@ impl Ledger {
     pub fn waiting(&self) -> usize {
         self.lanes.iter().map(|lane| lane.max_capacity() - lane.capacity()).sum()
     }
+}
+
+/// Texts are made here: in the task of whoever asked, and not where others wait for the writer.
+fn answers(receipts: Receipts) -> Results {
+    receipts.into_iter().map(|receipt| receipt.map(Receipt::answer)).collect()
 }
 
 fn settle(account: AccountId) -> Command {
@@ -194,10 +206,11 @@ pub(crate) fn apply_made_in(
     let [chance] = random::bytes(&mut random::secure());
     let shared = SHARED_WRITERS[usize::from(chance) % SHARED_WRITERS.len()];
     tx.lock("credit seal", &[shared])?;
-    let groups = [Group { commands: make(tx)?, atomic: false }];
+    let commands = make(tx)?.into_iter().map(Prepared::new).collect();
+    let groups = [Group { commands, atomic: false }];
     let seal = Seal::read(tx, vault, shared)?.unwrap_or_else(|| Seal::new(writer()));
-    let written = ledger::run(tx, bench, &HashMap::new(), &seal, &groups)?;
-    Ok(written.results.into_iter().flatten().collect())
+    let written = batch::run(tx, bench, &mut HashMap::new(), &seal, &groups)?;
+    Ok(answers(written.receipts.into_iter().flatten().collect()))
 }
 
 fn writer() -> String {
@@ -206,7 +219,7 @@ fn writer() -> String {
 
 struct Lane {
     shared: Arc<Shared>,
-    /// Shared with the transaction that is under way, which only reads it.
+    /// Shared with the transaction that is under way, which takes out what it needs.
     known: Arc<Mutex<HashMap<AccountId, Account>>>,
     seal: Seal,
 }
@@ -241,7 +254,7 @@ impl Lane {
         }
     }
 
-    async fn write(&mut self, groups: Vec<Group>) -> Result<Vec<Results>, store::Error> {
+    async fn write(&mut self, groups: Vec<Group>) -> Result<Vec<Receipts>, store::Error> {
         let groups = Arc::new(groups);
         let mut written = self.attempt(&groups).await;
         for _ in 0..ATTEMPTS {
@@ -251,10 +264,10 @@ impl Lane {
             written = self.attempt(&groups).await;
         }
         match written {
-            Ok(Written { results, accounts, seal }) => {
+            Ok(Written { receipts, accounts, seal }) => {
                 self.keep(accounts);
                 self.seal = seal;
-                Ok(results)
+                Ok(receipts)
             }
             Err(error) => {
                 // Whether it was committed is not known: what is in memory proves nothing, and the row of this writer
@@ -276,7 +289,7 @@ impl Lane {
                 owner_exists: &shared.owner_exists,
                 now: shared.clock.now(),
             };
-            ledger::run(tx, bench, &lock(&known), &seal, &groups)
+            batch::run(tx, bench, &mut lock(&known), &seal, &groups)
         };
         self.shared.store.write(run).await
     }

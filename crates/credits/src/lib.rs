@@ -6,20 +6,25 @@
 //! to the one before. Lots, holds and accounts are what the entries add up to; [`verify`] checks that they do.
 
 mod account;
+mod answer;
+mod batch;
 mod closing;
 mod command;
 mod entry;
 mod handover;
 mod json;
+mod keys;
 mod lane;
-mod ledger;
 pub mod machine;
 mod owner;
 pub mod prices;
 pub mod reads;
+mod rows;
+mod seal;
 mod settings;
 pub mod signup;
 pub mod verify;
+mod writes;
 
 pub use account::{Account, Hold, HoldStatus, Lot, NEVER};
 pub use closing::close_owner;

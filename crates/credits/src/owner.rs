@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
 use std::fmt;
+use std::sync::Arc;
 use store::{Error, Tx, params};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -20,6 +21,14 @@ impl Owner {
             Owner::User(_) => "user_id",
             Owner::Organization(_) => "organization_id",
             Owner::Guest(_) => "guest_id",
+        }
+    }
+
+    fn kind(&self) -> &'static str {
+        match self {
+            Owner::User(_) => "user",
+            Owner::Organization(_) => "organization",
+            Owner::Guest(_) => "guest",
         }
     }
 
@@ -43,12 +52,7 @@ impl Owner {
 
 impl fmt::Display for Owner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = match self {
-            Owner::User(_) => "user",
-            Owner::Organization(_) => "organization",
-            Owner::Guest(_) => "guest",
-        };
-        write!(f, "{kind}:{}", self.id())
+        write!(f, "{}:{}", self.kind(), self.id())
     }
 }
 
@@ -66,25 +70,27 @@ pub fn owners_after(tx: &mut Tx<'_>, last: Option<&Owner>, most: i64) -> Result<
 /// An owner's account in a unit. Computed from both, so that nobody has to look it up; a grant's, hold's or entry's id
 /// begins with it for the same reason.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct AccountId(String);
+pub struct AccountId(Arc<str>);
 
 const LENGTH: usize = 20;
 
 impl AccountId {
     pub fn of(owner: &Owner, unit: &str) -> AccountId {
         let mut hash = Sha256::new();
-        hash.update(owner.to_string());
+        hash.update(owner.kind());
+        hash.update(":");
+        hash.update(owner.id());
         hash.update([0]);
         hash.update(unit);
         let mut text = URL_SAFE_NO_PAD.encode(hash.finalize());
         // 120 bits: no two owners will meet, and a row names its owner besides.
         text.truncate(LENGTH);
-        AccountId(text)
+        AccountId(text.into())
     }
 
     /// From a row.
     pub(crate) fn stored(text: &str) -> AccountId {
-        AccountId(text.to_string())
+        AccountId(text.into())
     }
 
     pub fn as_str(&self) -> &str {
@@ -112,7 +118,15 @@ impl Item {
 
 /// `gr…`: the account and a number, as clients see it.
 pub fn item_id(account: &AccountId, item: Item, number: i64) -> String {
-    format!("{}{}{number}", account.0, item.letter())
+    let mut text = String::with_capacity(LENGTH + 8);
+    push_item_id(&mut text, account, item, number);
+    text
+}
+
+pub(crate) fn push_item_id(out: &mut String, account: &AccountId, item: Item, number: i64) {
+    use fmt::Write as _;
+    // Writing to a text cannot fail.
+    let _ = write!(out, "{}{}{number}", account.0, item.letter());
 }
 
 /// The account and number of an id; `None` for what no id of that kind looks like.
@@ -123,7 +137,7 @@ pub fn parse_item(text: &str, item: Item) -> Option<(AccountId, i64)> {
     let known = account.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
     let number: i64 =
         if plain && known && !digits.starts_with('0') { digits.parse().ok()? } else { return None };
-    Some((AccountId(account.to_string()), number))
+    Some((AccountId(account.into()), number))
 }
 
 #[cfg(test)]

@@ -10,8 +10,9 @@
 use crate::account::{Account, Hold, Lot};
 use crate::entry::{self, Entry};
 use crate::json::Object;
-use crate::ledger::{self, SEAL, Seal, add, add_words, parse_total};
 use crate::owner::AccountId;
+use crate::rows;
+use crate::seal::{SEAL, Seal, add, add_words, parse_total};
 use kernel::secret::same_secret;
 use kernel::{Millis, Vault};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -205,9 +206,9 @@ impl Place {
         }
         let mut chains: BTreeMap<String, Chain> =
             ids.into_iter().map(|id| (id.clone(), Chain::new(id))).collect();
-        for found in &entries {
-            let id = &found.account;
-            chains.entry(id.clone()).or_insert_with(|| Chain::new(id.clone())).take(found, vault);
+        for found in entries {
+            let id = found.account.clone();
+            chains.entry(id.clone()).or_insert_with(|| Chain::new(id)).take(found, vault);
         }
         let mut chains: Vec<Chain> = chains.into_values().collect();
         judge_rows(tx, &mut chains)?;
@@ -219,8 +220,9 @@ impl Place {
 fn go_on(mut chain: Chain, tx: &mut Tx<'_>, vault: &Vault) -> Result<Step, Error> {
     let behind = if chain.count == 0 { i64::MIN } else { chain.seq };
     let entries = tx.query(ENTRIES_OF, params![&chain.id, behind, ENTRIES_AT_ONCE as i64], read)?;
-    entries.iter().for_each(|entry| chain.take(entry, vault));
-    if entries.len() == ENTRIES_AT_ONCE {
+    let is_full = entries.len() == ENTRIES_AT_ONCE;
+    entries.into_iter().for_each(|entry| chain.take(entry, vault));
+    if is_full {
         return Ok((Vec::new(), Some(Place::Within(Box::new(chain)))));
     }
     let next = Some(Place::Behind(chain.id.clone()));
@@ -285,18 +287,18 @@ impl Chain {
         }
     }
 
-    fn take(&mut self, found: &Found, vault: &Vault) {
+    fn take(&mut self, found: Found, vault: &Vault) {
         self.count += 1;
         if found.seq != self.seq.saturating_add(1) {
             let missing = self.seq.saturating_add(1);
             self.blame(Some(missing), format!("entry {missing} is missing"));
         }
         self.seq = found.seq;
-        let entry = match &found.entry {
-            Ok(entry) => entry,
-            Err(what) => return self.blame(Some(found.seq), what.clone()),
+        let entry = match found.entry {
+            Ok(entry) => Entry { prev_hash: self.hash.clone(), ..entry },
+            Err(what) => return self.blame(Some(found.seq), what),
         };
-        if let Some(what) = self.mistake_in(entry) {
+        if let Some(what) = self.mistake_in(&entry) {
             self.blame(Some(entry.seq), what);
         }
         self.balance = entry.balance_after.into();
@@ -328,11 +330,8 @@ impl Chain {
         if parts != amount {
             return Some(format!("the parts add up to {parts}, the amount is {amount}"));
         }
-        if entry.prev_hash != self.hash {
-            return Some("prev_hash is not the hash of the entry before".into());
-        }
         if entry.hash != entry.compute_hash() {
-            return Some("the hash is not that of the entry's content".into());
+            return Some("the hash is not that of the entry's content and of the entry before".into());
         }
         if entry.created_at < self.at {
             return Some("created_at is before that of the entry before".into());
@@ -346,14 +345,11 @@ impl Chain {
 
 // ---- what stands beside the entries
 
-const LOTS_OF: &str = concat!(
-    "SELECT ",
-    ledger::lot_columns!(),
-    ", account_id, open FROM credit_lots WHERE account_id IN ($1)"
-);
+const LOTS_OF: &str =
+    concat!("SELECT ", rows::lot_columns!(), ", account_id, open FROM credit_lots WHERE account_id IN ($1)");
 const OPEN_HOLDS_OF: &str = concat!(
     "SELECT ",
-    ledger::hold_columns!(),
+    rows::hold_columns!(),
     ", account_id FROM credit_holds WHERE status = 'held' AND account_id IN ($1)"
 );
 
@@ -379,9 +375,9 @@ fn rows_of<T>(
 fn judge_rows(tx: &mut Tx<'_>, chains: &mut [Chain]) -> Result<(), Error> {
     let ids: Vec<String> = chains.iter().map(|chain| chain.id.clone()).collect();
     let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
-    let mut accounts = rows_of(tx, ledger::ACCOUNTS, &ids, 0, ledger::read_account)?;
-    let mut lots = rows_of(tx, LOTS_OF, &ids, 12, |row| Ok((ledger::read_lot(row)?, row.get::<bool>(13)?)))?;
-    let mut holds = rows_of(tx, OPEN_HOLDS_OF, &ids, 13, ledger::read_hold)?;
+    let mut accounts = rows_of(tx, rows::ACCOUNTS, &ids, 0, rows::read_account)?;
+    let mut lots = rows_of(tx, LOTS_OF, &ids, 12, |row| Ok((rows::read_lot(row)?, row.get::<bool>(13)?)))?;
+    let mut holds = rows_of(tx, OPEN_HOLDS_OF, &ids, 13, rows::read_hold)?;
     for chain in chains {
         let account = accounts.remove(&chain.id).and_then(|mut rows| rows.pop());
         if let Some(Ok(account)) = &account {
@@ -395,7 +391,9 @@ fn judge_rows(tx: &mut Tx<'_>, chains: &mut [Chain]) -> Result<(), Error> {
             (Some(Err(error)), _, _) => Some((None, format!("the account's row cannot be read: {error}"))),
             (_, Err(error), _) => Some((None, format!("a grant's row cannot be read: {error}"))),
             (_, _, Err(error)) => Some((None, format!("a hold's row cannot be read: {error}"))),
-            (Some(Ok(account)), Ok(lots), Ok(holds)) => mistake_in_account(chain, &account)
+            (Some(Ok(account)), Ok(mut lots), Ok(holds)) => mistake_in_drawn(&account, &mut lots)
+                .map(|what| (None, what))
+                .or_else(|| mistake_in_account(chain, &account))
                 .or_else(|| mistake_in_lots(chain, &account, &lots, &holds).map(|what| (None, what))),
         };
         if let Some((seq, what)) = mistake {
@@ -403,6 +401,18 @@ fn judge_rows(tx: &mut Tx<'_>, chains: &mut [Chain]) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Makes of lots' rows what they stand for.
+fn mistake_in_drawn(account: &Account, lots: &mut [(Lot, bool)]) -> Option<String> {
+    for (no, drawn) in &account.drawn {
+        match lots.iter_mut().find(|(lot, _)| lot.no == *no) {
+            Some((lot, true)) => drawn.apply(lot),
+            Some(_) => return Some(format!("grant {no} is over, and its row lags behind")),
+            None => return Some(format!("grant {no} is missing")),
+        }
+    }
+    None
 }
 
 fn mistake_in_account(chain: &Chain, account: &Account) -> Option<(Option<i64>, String)> {
@@ -694,7 +704,7 @@ impl Grown {
         if self.seen > 0 {
             chain.go_on_from(found.next());
         }
-        found.for_each(|found| chain.take(&found, vault));
+        found.for_each(|found| chain.take(found, vault));
         Ok(chain)
     }
 }

@@ -22,7 +22,10 @@ CREATE TABLE credit_accounts (
   next_due BIGINT NOT NULL,
   has_limits BOOLEAN NOT NULL,
   -- The owner is gone: it is read, and takes nothing new from the app.
-  closed BOOLEAN NOT NULL
+  closed BOOLEAN NOT NULL,
+  -- By how much a few lots differ from their rows, so that a debit writes this row and no other but its entry:
+  -- `number:remaining[:held]`, separated by commas.
+  drawn TEXT NOT NULL
 ) /* in key order */;
 CREATE INDEX credit_accounts_due ON credit_accounts (next_due) WHERE next_due < 9223372036854775807;
 CREATE INDEX credit_accounts_by_owner ON credit_accounts (owner);
@@ -91,14 +94,21 @@ CREATE TABLE credit_entries (
   parts TEXT NOT NULL,
   metadata TEXT,
   created_at BIGINT NOT NULL,
-  prev_hash TEXT NOT NULL,
+  -- Of all this and of the hash of the entry before.
   hash TEXT NOT NULL,
+  -- The idempotency key under which it was asked for, with its scope, as a hash.
+  key_id TEXT,
+  -- The request, unless it is the plain one that the entry says itself.
+  key_request TEXT,
+  -- What the answer said and the entry does not, if anything.
+  key_answer TEXT,
   PRIMARY KEY (account_id, seq)
 );
 CREATE INDEX credit_entries_refunds ON credit_entries (account_id, refund_of) WHERE refund_of IS NOT NULL;
+CREATE UNIQUE INDEX credit_entries_keys ON credit_entries (key_id) WHERE key_id IS NOT NULL;
 
--- What was answered under an idempotency key: the row and its effect are one transaction. Not in key order: rows of some
--- 700 bytes at random places would split a page every few debits.
+-- What was answered under the idempotency key of what makes no entry: the row and its effect are one transaction. Not in
+-- key order: rows of some 700 bytes at random places would split a page every few commands.
 CREATE TABLE credit_keys (
   id TEXT PRIMARY KEY,
   request TEXT NOT NULL,

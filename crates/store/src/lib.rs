@@ -21,7 +21,7 @@ mod tx;
 
 pub use counters::{Budget, Counters, Hit, Rule, Spent, Taken, WithoutRedis, hit_from_first_in, hit_in};
 pub use error::Error;
-pub use many::InsertMany;
+pub use many::{InsertMany, Many, UpdateMany};
 pub use migrate::{MigrateError, newest_version};
 pub use store::{Engine, OpenError, Options, Store};
 pub use tx::{FromColumn, Param, Row, Tx};

@@ -3,6 +3,7 @@
 use crate::error::Error;
 use crate::postgres::{Link, Value};
 use crate::tx::{On, Param, Row, Tx, bind};
+use rusqlite::Connection;
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex};
 use tokio_postgres::Statement;
@@ -26,31 +27,89 @@ pub struct InsertMany {
     pub tail: &'static str,
 }
 
-impl InsertMany {
-    /// The statement for one row, made once in this process.
-    fn one_row(&self) -> &'static str {
-        static TEXTS: LazyLock<Mutex<HashMap<InsertMany, &str>>> = LazyLock::new(Mutex::default);
-        let mut texts = TEXTS.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        texts.entry(*self).or_insert_with(|| {
-            let values: Vec<String> = (1..=self.width).map(|number| format!("${number}")).collect();
-            format!("{} VALUES ({}) {}", self.into, values.join(", "), self.tail).leak()
-        })
+/// A statement that changes rows of one form, found by their keys; whose row is not there changes nothing.
+///
+/// ```ignore
+/// const REWRITE: UpdateMany = UpdateMany { table: "notes", keys: &["id"], set: &["text"] };
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct UpdateMany {
+    pub table: &'static str,
+    /// The first values of a row.
+    pub keys: &'static [&'static str],
+    /// Those that follow.
+    pub set: &'static [&'static str],
+}
+
+/// One of both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Many {
+    Insert(&'static InsertMany),
+    Update(&'static UpdateMany),
+}
+
+impl Many {
+    fn width(self) -> usize {
+        match self {
+            Many::Insert(insert) => insert.width,
+            Many::Update(update) => update.keys.len() + update.set.len(),
+        }
     }
 
-    fn check(&self, values: &[Param<'_>]) -> Result<(), Error> {
-        let width = self.width;
+    /// The statement for one row, made once in this process.
+    fn one_row(self) -> &'static str {
+        static TEXTS: LazyLock<Mutex<HashMap<Many, &str>>> = LazyLock::new(Mutex::default);
+        let mut texts = TEXTS.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        texts.entry(self).or_insert_with(|| self.one_row_text().leak())
+    }
+
+    fn one_row_text(self) -> String {
+        match self {
+            Many::Insert(InsertMany { into, width, tail }) => {
+                let values: Vec<String> = (1..=*width).map(|number| format!("${number}")).collect();
+                format!("{into} VALUES ({}) {tail}", values.join(", "))
+            }
+            Many::Update(UpdateMany { table, keys, set }) => {
+                let pair = |(at, name): (usize, &&str)| format!("{name} = ${}", at + 1);
+                let found: Vec<String> = keys.iter().enumerate().map(pair).collect();
+                let set = set.iter().enumerate().map(|(at, name)| pair((keys.len() + at, name)));
+                let set: Vec<String> = set.collect();
+                format!("UPDATE {table} SET {} WHERE {}", set.join(", "), found.join(" AND "))
+            }
+        }
+    }
+
+    fn check(self, values: &[Param<'_>]) -> Result<(), Error> {
+        let width = self.width();
         match values.len().checked_rem(width) {
             Some(0) => Ok(()),
-            _ => Err(Error::Fault(format!("{} values in rows of {width}: {}", values.len(), self.into))),
+            _ => Err(Error::Fault(format!("{} values in rows of {width}: {}", values.len(), self.one_row()))),
         }
     }
 
     /// The statement for any number of rows on PostgreSQL: one array for each column, of the types that the server took
     /// the columns of [`Self::one_row`] for.
-    fn many_rows<'t>(&self, types: impl Iterator<Item = &'t str>) -> String {
+    fn many_rows<'t>(self, types: impl Iterator<Item = &'t str>) -> String {
         let arrays: Vec<String> =
             types.enumerate().map(|(at, name)| format!("${}::{name}[]", at + 1)).collect();
-        format!("{} SELECT * FROM unnest({}) {}", self.into, arrays.join(", "), self.tail)
+        let arrays = arrays.join(", ");
+        match self {
+            Many::Insert(InsertMany { into, tail, .. }) => {
+                format!("{into} SELECT * FROM unnest({arrays}) {tail}")
+            }
+            Many::Update(UpdateMany { table, keys, set }) => {
+                let found: Vec<String> =
+                    keys.iter().map(|name| format!("{table}.{name} = given.{name}")).collect();
+                let changed: Vec<String> = set.iter().map(|name| format!("{name} = given.{name}")).collect();
+                let names: Vec<&str> = keys.iter().chain(*set).copied().collect();
+                format!(
+                    "UPDATE {table} SET {} FROM unnest({arrays}) AS given ({}) WHERE {}",
+                    changed.join(", "),
+                    names.join(", "),
+                    found.join(" AND ")
+                )
+            }
+        }
     }
 }
 
@@ -61,48 +120,27 @@ impl Tx<'_> {
     /// caller's mistake: with `DO UPDATE` PostgreSQL refuses it. After an error some rows may have been written, so the
     /// closure has to fail with it.
     pub fn insert_many(&mut self, insert: &'static InsertMany, values: &[Param<'_>]) -> Result<(), Error> {
-        if values.is_empty() {
-            return Ok(());
-        }
-        insert.check(values)?;
-        let (width, one_row) = (insert.width, insert.one_row());
+        self.write_all(&[(Many::Insert(insert), values)])
+    }
+
+    /// Several such statements, one after the other; on PostgreSQL in one round trip. One without values is left out.
+    pub fn write_all(&mut self, writes: &[(Many, &[Param<'_>])]) -> Result<(), Error> {
+        let writes = || writes.iter().filter(|(_, values)| !values.is_empty());
+        writes().try_for_each(|(many, values)| many.check(values))?;
         match &mut self.engine {
             On::Sqlite(connection) => {
-                let mut statement = connection.prepare_cached(one_row)?;
-                if statement.parameter_count() != width {
-                    return Err(Error::Fault(format!("not {width} parameters: {one_row}")));
-                }
-                for row in values.chunks_exact(width) {
-                    // The text names its parameters in order, so their places are their numbers.
-                    for (at, value) in row.iter().enumerate() {
-                        statement.raw_bind_parameter(at + 1, value)?;
-                    }
-                    statement.raw_execute()?;
-                }
-                Ok(())
+                writes().try_for_each(|(many, values)| write_one_by_one(connection, *many, values))
             }
             On::Postgres(link) => {
-                let rows = values.chunks(ROWS_AT_ONCE * width);
-                let statements =
-                    rows.map(|rows| statement(link, insert, rows)).collect::<Result<Vec<_>, _>>()?;
+                let mut statements = Vec::with_capacity(8);
+                for (many, values) in writes() {
+                    for rows in values.chunks(ROWS_AT_ONCE * many.width()) {
+                        statements.push(statement(link, *many, rows)?);
+                    }
+                }
                 link.run_all(&statements)
             }
         }
-    }
-
-    /// Several insertions, one after the other; on PostgreSQL in one round trip.
-    pub fn insert_all(&mut self, inserts: &[(&'static InsertMany, &[Param<'_>])]) -> Result<(), Error> {
-        let On::Postgres(link) = &mut self.engine else {
-            return inserts.iter().try_for_each(|(insert, values)| self.insert_many(insert, values));
-        };
-        let mut statements = Vec::with_capacity(inserts.len());
-        for (insert, values) in inserts {
-            insert.check(values)?;
-            for rows in values.chunks(ROWS_AT_ONCE * insert.width) {
-                statements.push(statement(link, insert, rows)?);
-            }
-        }
-        link.run_all(&statements)
     }
 
     /// The rows of all keys, in no particular order.
@@ -144,6 +182,18 @@ impl Tx<'_> {
         Ok(found)
     }
 
+    /// Several such questions; `read` is told the place of the one that a row answers. One without keys is left out.
+    pub fn query_all_keys(
+        &mut self,
+        questions: &[(&'static str, &[&str])],
+        mut read: impl FnMut(usize, &Row<'_>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        for (at, (sql, keys)) in questions.iter().enumerate() {
+            self.query_keys(sql, keys, |row| read(at, row))?;
+        }
+        Ok(())
+    }
+
     /// Holds the named things until the transaction ends, so that transactions on other nodes that name one of them
     /// wait. Always in the same order, so that two callers cannot wait for each other. SQLite has one writer anyway.
     pub fn lock(&mut self, scope: &str, keys: &[&str]) -> Result<(), Error> {
@@ -160,18 +210,38 @@ impl Tx<'_> {
     }
 }
 
+fn write_one_by_one(connection: &Connection, many: Many, values: &[Param<'_>]) -> Result<(), Error> {
+    let (width, one_row) = (many.width(), many.one_row());
+    let mut statement = connection.prepare_cached(one_row)?;
+    if statement.parameter_count() != width {
+        return Err(Error::Fault(format!("not {width} parameters: {one_row}")));
+    }
+    // SQLite counts parameters by their first appearance: keys stand behind what is set.
+    let first = match many {
+        Many::Insert(_) => 0,
+        Many::Update(update) => update.keys.len(),
+    };
+    for row in values.chunks_exact(width) {
+        for (at, value) in row[first..].iter().chain(&row[..first]).enumerate() {
+            statement.raw_bind_parameter(at + 1, value)?;
+        }
+        statement.raw_execute()?;
+    }
+    Ok(())
+}
+
 /// A statement of PostgreSQL with its values.
 fn statement<'p>(
     link: &mut Link,
-    insert: &'static InsertMany,
+    many: Many,
     rows: &[Param<'p>],
 ) -> Result<(Statement, Vec<Value<'p>>), Error> {
-    let width = insert.width;
-    let one_row = link.prepare(insert.one_row())?;
+    let width = many.width();
+    let one_row = link.prepare(many.one_row())?;
     if rows.len() == width {
         return Ok((one_row, rows.iter().map(|value| Value::One(*value)).collect()));
     }
-    let sql = insert.many_rows(one_row.params().iter().map(|kind| kind.name()));
+    let sql = many.many_rows(one_row.params().iter().map(|kind| kind.name()));
     let column = |at| Value::Column(rows.iter().skip(at).step_by(width).copied().collect());
     Ok((link.prepare(&sql)?, (0..width).map(column).collect()))
 }

@@ -2,9 +2,10 @@
 
 use crate::account::{self, Account, Hold, Lot, NEVER, balance_object, ends};
 use crate::entry::Source;
-use crate::ledger::{ONE_LOT, hold_columns, read_hold, read_lot};
+
 use crate::machine;
 use crate::owner::{AccountId, Item, Owner, item_id};
+use crate::rows::{ONE_LOT, hold_columns, read_drawn, read_hold, read_lot};
 use kernel::Millis;
 use std::collections::BTreeSet;
 use store::{Error, Row, Tx, params};
@@ -19,14 +20,14 @@ const TRIES: usize = 32;
 /// The account, its first open lots and those that are due: one statement, so that they are of one moment.
 const PICTURE: &str = "
     SELECT 0 AS what, version AS no, unit AS label, seq AS a, balance AS b, held AS c, owed AS d, next_due AS e,
-           last_at AS f, closed AS g
+           last_at AS f, closed AS g, drawn AS h
     FROM credit_accounts WHERE id = $1
     UNION ALL
-    SELECT 1, no, source, amount, remaining, held, priority, expires_at, created_at, ended FROM (
+    SELECT 1, no, source, amount, remaining, held, priority, expires_at, created_at, ended, '' FROM (
         SELECT * FROM credit_lots WHERE account_id = $1 AND open AND expires_at > $2
         ORDER BY priority, expires_at, source_rank, created_at, no LIMIT $3) AS first_ones
     UNION ALL
-    SELECT 1, no, source, amount, remaining, held, priority, expires_at, created_at, ended FROM (
+    SELECT 1, no, source, amount, remaining, held, priority, expires_at, created_at, ended, '' FROM (
         SELECT * FROM credit_lots WHERE account_id = $1 AND NOT ended AND expires_at <= $2
         ORDER BY expires_at LIMIT $4) AS due_ones";
 /// The range takes in everything: it leads SQLite to the index of the few that are open, past those that have ended.
@@ -191,6 +192,7 @@ fn read_account(row: &Row<'_>, owner: &Owner) -> Result<Account, Error> {
         next_due: row.get(7)?,
         last_at: row.get(8)?,
         closed: row.get(9)?,
+        drawn: read_drawn(row.text(10)?)?,
         ..Account::new(owner.clone(), row.get(2)?, 0)
     })
 }

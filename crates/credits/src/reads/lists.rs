@@ -2,9 +2,10 @@
 
 use super::cursor::{BadCursor, open_cursor, seal_cursor};
 use crate::account::{Account, Hold, HoldStatus};
+use crate::answer::limit_json;
 use crate::json::Object;
-use crate::ledger::{limit_json, read_hold, read_limit};
 use crate::owner::{AccountId, Item, Owner, item_id};
+use crate::rows::{read_hold, read_limit};
 use crate::settings::Settings;
 use kernel::{Millis, Vault};
 use store::{Error, Tx, params};

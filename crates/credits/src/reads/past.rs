@@ -4,8 +4,8 @@ use super::balance::{Balance, MOST_GRANTS};
 use super::{first_since, newest};
 use crate::account::Lot;
 use crate::entry::parse_parts;
-use crate::ledger::read_lot;
 use crate::owner::{AccountId, Owner};
+use crate::rows::{read_drawn, read_lot};
 use kernel::Millis;
 use std::collections::BTreeMap;
 use store::{Error, Row, Tx, params};
@@ -17,9 +17,9 @@ const PARTS: &str = "
     SELECT parts FROM credit_entries WHERE account_id = $1 AND seq > $2 AND seq <= $3 ORDER BY seq";
 /// The account and what is left of its lots: one statement, so that they are of one moment.
 const LEFT_NOW: &str = "
-    SELECT 0 AS what, seq AS a, owed AS b, hold_count AS c FROM credit_accounts WHERE id = $1
+    SELECT 0 AS what, seq AS a, owed AS b, hold_count AS c, drawn AS d FROM credit_accounts WHERE id = $1
     UNION ALL
-    SELECT 1, no, remaining, 0 FROM credit_lots WHERE account_id = $1 AND remaining > 0";
+    SELECT 1, no, remaining, 0, '' FROM credit_lots WHERE account_id = $1 AND remaining > 0";
 const HOLD_COUNT: &str = "SELECT hold_count FROM credit_accounts WHERE id = $1";
 /// An end that is written down is exact; one that nobody has settled yet came when it had to.
 const HELD: &str = "
@@ -95,12 +95,14 @@ impl Past {
     fn begin_at_the_end(&mut self, tx: &mut Tx<'_>, last: i64) -> Result<(), Error> {
         let (entries, holds, owed, remaining) =
             (&mut self.entries, &mut self.holds, &mut self.owed, &mut self.remaining);
+        let mut drawn = BTreeMap::new();
         tx.query(LEFT_NOW, params![self.account.as_str()], |row| {
             match row.get::<i64>(0)? {
                 0 => {
                     *entries = Range { after: last, last: row.get(1)? };
                     *owed = row.get(2)?;
                     holds.last = row.get(3)?;
+                    drawn = read_drawn(row.text(4)?)?;
                 }
                 _ => {
                     remaining.insert(row.get(1)?, row.get(2)?);
@@ -108,6 +110,9 @@ impl Past {
             }
             Ok(())
         })?;
+        for (no, drawn) in drawn {
+            *remaining.entry(no).or_default() += drawn.remaining;
+        }
         self.backwards = true;
         Ok(())
     }

@@ -166,7 +166,8 @@ fn an_entry_that_was_written_anew_with_its_hash_is_seen_by_the_seals() {
         world
             .store
             .write::<_, store::Error, _>(move |tx| {
-                let read = "SELECT balance_after, created_at, prev_hash FROM credit_entries WHERE account_id = $1 AND seq = 40";
+                let read = "SELECT balance_after, created_at, (SELECT hash FROM credit_entries WHERE account_id = $1 AND seq = 39)
+                    FROM credit_entries WHERE account_id = $1 AND seq = 40";
                 let (balance_after, created_at, prev_hash) =
                     tx.query_one(read, params![id.as_str()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
                 let forged = forged(&id, balance_after, created_at, prev_hash);
