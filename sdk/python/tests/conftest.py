@@ -6,6 +6,7 @@ import pytest
 from real_tollgate import RealTollgate, binary, real_tollgate
 
 PRICES = '[credits]\nfeatures = { "image.generate" = 5 }\n'
+GUESTS = "[guest]\nallowances = { generate = 2 }\n"
 
 
 def pytest_sessionstart() -> None:
@@ -24,5 +25,5 @@ def anyio_backend() -> str:
 @pytest.fixture(scope="session")
 def server() -> Iterator[RealTollgate]:
     """One server for all tests that do not stop it; each has people of its own."""
-    with real_tollgate(PRICES) as running:
+    with real_tollgate(PRICES + GUESTS) as running:
         yield running

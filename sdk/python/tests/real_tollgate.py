@@ -144,6 +144,12 @@ class RealTollgate:
         )
         assert answer.status_code == 200, answer.text
 
+    def new_guest(self) -> dict[str, str]:
+        """The headers of a visitor without an account."""
+        answer = httpx.post(f"{self.url}/api/guest", trust_env=False)
+        assert answer.status_code == 201, answer.text
+        return {"cookie": "; ".join(f"{name}={value}" for name, value in answer.cookies.items())}
+
     def grant(self, person: Person, amount: int) -> None:
         self.run("credits", "grant", person.user_id, str(amount), "--reason", "tests")
 

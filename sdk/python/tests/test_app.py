@@ -82,10 +82,10 @@ def test_a_websocket_that_was_accepted_is_closed_with_a_reason() -> None:
 
 def test_the_document_shows_which_routes_need_a_session() -> None:
     document: dict[str, Any] = small_app(FakeTollgate().tollgate).openapi()
-    scheme = {"Tollgate session": []}
+    needed: list[dict[str, list[str]]] = [{"Tollgate session": []}]
     for path, methods in document["paths"].items():
         for operation in methods.values():
-            assert operation["security"] == [scheme], path
+            assert operation["security"] == needed, path
             names = [parameter["name"] for parameter in operation.get("parameters", [])]
             assert set(names) <= {"user_id", "account", "key", "settle", "fail"}, path
     scheme = document["components"]["securitySchemes"]["Tollgate session"]

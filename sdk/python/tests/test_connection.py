@@ -78,8 +78,7 @@ async def test_two_seconds_are_for_everything_together(behaviour: Any) -> None:
 
 
 async def test_a_full_pool_counts_as_time() -> None:
-    options = {"timeout": 0.5, "connections": 1}
-    async with stub(silent) as server, asking(server.url, **options) as client:
+    async with stub(silent) as server, asking(server.url, timeout=0.5, connections=1) as client:
         said: list[int] = []
 
         async def ask() -> None:

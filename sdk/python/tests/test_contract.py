@@ -7,6 +7,7 @@ from typing import Any
 import anyio
 import httpx
 import pytest
+from conftest import PRICES
 from real_tollgate import RealTollgate, real_tollgate
 from small_app import asking
 
@@ -130,8 +131,6 @@ async def test_readiness(server: RealTollgate) -> None:
 
 
 # ---- Credits of the one who asks ----
-
-PRICES = '[credits]\nfeatures = { "image.generate" = 5 }\n'
 
 
 async def test_spending_takes_what_a_feature_costs(server: RealTollgate) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import PRICES
+from conftest import GUESTS, PRICES
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from real_tollgate import RealTollgate, real_tollgate
@@ -18,7 +18,7 @@ from tollgate.testing import FakeTollgate
 
 pytestmark = pytest.mark.anyio
 
-SETTINGS = PRICES + ('models = { "m" = { per = 1000, input = 250, output = 1000 } }\n')
+MODELS = 'models = { "m" = { per = 1000, input = 250, output = 1000 } }\n'
 
 
 @dataclass
@@ -30,6 +30,7 @@ class Side:
     http: httpx.AsyncClient
     user_id: str
     headers: dict[str, str]
+    guest: dict[str, str]
     sign_out: Callable[[], None]
 
 
@@ -48,6 +49,7 @@ async def real(server: RealTollgate, credits: int) -> AsyncIterator[Side]:
             http,
             ada.user_id,
             ada.headers,
+            server.new_guest(),
             lambda: server.sign_out(ada),
         )
 
@@ -69,6 +71,7 @@ async def fake(credits: int) -> AsyncIterator[Side]:
             http,
             ada.user_id,
             ada.headers,
+            made.add_guest().headers,
             lambda: made.sign_out(ada),
         )
 
@@ -194,6 +197,14 @@ async def doors(side: Side) -> list[tuple[str, Any]]:
     await post("gate/authorize", {"role": "adm", "user_id": "other"}, **cookie)
     await post("gate/authorize", {"payer": {"user_id": side.user_id}}, **cookie)
     await post("gate/authorize", {"payer": {"organization_id": "o"}}, **cookie)
+    await post("gate/authorize", {"guest": {"action": "generate"}}, **cookie)
+    await post("gate/authorize", {"guest": {"action": "no.such"}}, **cookie)
+    await post("gate/authorize", {"guest": {"action": "generate"}})
+    for action in ("generate", "generate", "generate"):
+        await post("gate/authorize", {"guest": {"action": action}}, **side.guest)
+    await post("gate/authorize", {"guest": {"action": "no.such"}}, **side.guest)
+    await post("gate/authorize", {}, **side.guest)
+    await post("gate/authorize", {"user_id": "other"}, **side.guest)
     side.sign_out()
     await post("gate/authorize", {}, **cookie)
     await post("gate/authorize", {"charge": charge}, "a1", **cookie)
@@ -205,7 +216,7 @@ async def doors(side: Side) -> list[tuple[str, Any]]:
 
 
 async def test_the_fakes_doors_answer_as_the_real_ones() -> None:
-    with real_tollgate(SETTINGS) as server:
+    with real_tollgate(PRICES + MODELS + GUESTS) as server:
         async with real(server, 200) as side:
             expected = await doors(side)
     async with fake(200) as side:

@@ -15,10 +15,10 @@ SESSION_PATH = "/api/auth/get-session"
 Identifier = Annotated[str, Field(min_length=1)]
 
 
-class AuthenticatedUser(BaseModel):
+class AuthenticatedUser(BaseModel, frozen=True):
     """Somebody who is signed in. As an answer of your app it shows id, address and name."""
 
-    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     user_id: Identifier
     email: str
