@@ -115,6 +115,12 @@ impl Instance {
         }
     }
 
+    /// Gives Redis a command that it answers with OK.
+    #[track_caller]
+    pub fn tell(&self, command: &str) {
+        assert_eq!(first_byte(self.port, format!("{command}\r\n").as_bytes()), Some(b'+'), "{command}");
+    }
+
     fn try_start(&mut self) -> Result<(), String> {
         let log_file = self.folder.path().join("log");
         let log = File::create(&log_file).expect("the temporary folder is ours");

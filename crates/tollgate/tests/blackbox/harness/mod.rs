@@ -16,15 +16,18 @@
 // The doors' tests arrive one file at a time, and not every one uses all of this.
 #![allow(dead_code)]
 
+pub mod app;
 pub mod browser;
 pub mod credits;
 pub mod database;
+pub mod guest;
 pub mod gate;
 pub mod http;
 pub mod mail;
 pub mod mail_sink;
 pub mod output;
 pub mod parallel;
+pub mod proxy;
 pub mod server;
 pub mod wait;
 
