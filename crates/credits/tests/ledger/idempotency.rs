@@ -1,7 +1,10 @@
 //! One key, one effect, one answer: within a batch, across batches, restarts and nodes.
 
 use crate::world::{World, account, body, command, debit, grant, hold, keyed, must, on_every_store, user};
-use credits::{Action, Answer, Command, Error, Ledger, Refusal, Target};
+use credits::{
+    Above, Action, Answer, Charge, Command, Error, Ledger, NewGrant, Refusal, Shortfall, Source, Target,
+};
+use kernel::Clock as _;
 
 async fn balance(ledger: &Ledger) -> i64 {
     body(&must(ledger, command("ada", Action::Settle)).await)["balance"]["balance"].as_i64().unwrap()
@@ -157,7 +160,7 @@ fn an_answer_says_in_figures_what_its_body_says() {
         let no = held.figures.hold.unwrap();
         let debit_first = must(&ledger, keyed(command("ada", debit(7)), "d", "{}")).await;
         let entry = debit_first.figures.entry.unwrap();
-        let capture = Action::Capture { hold: no, amount: Some(15), above: credits::Above::Refuse };
+        let capture = Action::Capture { hold: no, amount: Some(15), above: Above::Refuse };
         let refund = Action::Refund { entry, amount: Some(3), reason: "back".into() };
         let given = must(&ledger, keyed(command("ada", grant(4)), "g", "{}")).await;
         let captured = must(&ledger, keyed(command("ada", capture.clone()), "c", "{}")).await;
@@ -183,4 +186,132 @@ fn an_answer_says_in_figures_what_its_body_says() {
             assert_eq!((again.replayed, &again.figures, &again.body), (true, figures, &answer.body), "{key}");
         }
     });
+}
+
+/// A replay is made from rows; whatever happened to the account since, it is the first answer to the byte.
+#[test]
+fn every_answer_comes_again_to_the_byte_whatever_happened_in_between() {
+    on_every_store(|world| async move {
+        let mut told = Told { world: &world, ledger: world.ledger(), answers: Vec::new() };
+        for name in ["ada", "bob", "cyd"] {
+            told.live_through(name).await;
+        }
+        told.turmoil().await;
+        world.clock.forward(200_000);
+        told.ledger.settle_due().await.unwrap();
+        told.turmoil().await;
+        for ledger in [told.ledger.clone(), world.ledger(), world.other_node()] {
+            for (command, first) in &told.answers {
+                let again = must(&ledger, command.clone()).await;
+                assert_eq!((again.replayed, &again.body), (true, &first.body), "{command:?}");
+                assert_eq!((again.status, &again.figures), (first.status, &first.figures), "{command:?}");
+            }
+        }
+        world.assert_whole().await;
+    });
+}
+
+struct Told<'w> {
+    world: &'w World,
+    ledger: Ledger,
+    answers: Vec<(Command, Answer)>,
+}
+
+impl Told<'_> {
+    async fn tell(&mut self, name: &str, action: Action) -> Answer {
+        let request = format!(r#"{{"action":{:?}}}"#, format!("{action:?}"));
+        let command = keyed(command(name, action), &format!("key-{}", self.answers.len()), &request);
+        let answer = must(&self.ledger, command.clone()).await;
+        assert!(!answer.replayed, "{command:?}");
+        let again = must(&self.ledger, command.clone()).await;
+        assert_eq!((again.replayed, &again.body, &again.figures), (true, &answer.body, &answer.figures));
+        self.answers.push((command, answer.clone()));
+        answer
+    }
+
+    /// Each operation, with and without debt, holds and grants that end.
+    async fn live_through(&mut self, name: &str) {
+        let full = NewGrant {
+            amount: 100,
+            source: Source::Promo,
+            expires_at: Some(self.world.clock.now().plus(100_000)),
+            priority: 7,
+            reason: Some("welcome, \"you\"".into()),
+            metadata: Some(r#"{"a":[1,2]}"#.into()),
+            source_ref: Some("order 7".into()),
+        };
+        self.tell(name, Action::Grant(full)).await;
+        self.tell(name, grant(50)).await;
+        let spent = self.tell(name, debit(30)).await.figures.entry.unwrap();
+        let plenty =
+            Charge { amount: 12, feature: Some("image".into()), quantity: Some(3), price_version: Some(2) };
+        let charged = Action::Debit {
+            charge: plenty.clone(),
+            reason: Some("twelve".into()),
+            metadata: Some("{}".into()),
+            allow_negative: true,
+        };
+        self.tell(name, charged).await;
+        let reserve = Action::Hold {
+            charge: plenty,
+            expires_in: Some(150_000),
+            reason: Some("for later".into()),
+            metadata: Some(r#"{"b":1}"#.into()),
+        };
+        let holds: Vec<i64> = [
+            self.tell(name, reserve.clone()).await,
+            self.tell(name, reserve.clone()).await,
+            self.tell(name, reserve.clone()).await,
+            self.tell(name, reserve).await,
+        ]
+        .map(|answer| answer.figures.hold.unwrap())
+        .into();
+        self.tell(name, Action::Extend { hold: holds[0], expires_in: 300_000 }).await;
+        self.tell(name, Action::Capture { hold: holds[0], amount: Some(5), above: Above::Refuse }).await;
+        let more = Action::Capture { hold: holds[1], amount: Some(20), above: Above::Balance };
+        let captured = self.tell(name, more).await.figures.entry.unwrap();
+        self.tell(name, Action::Release { hold: holds[2] }).await;
+        self.tell(name, Action::Extend { hold: holds[3], expires_in: 160_000 }).await;
+        let refund = |entry, amount| Action::Refund { entry, amount, reason: "broken".into() };
+        self.tell(name, refund(spent, Some(10))).await;
+        self.tell(name, refund(captured, None)).await;
+        self.tell(name, Action::Transfer { to: user("dan"), amount: 9, reason: "a gift".into() }).await;
+        // All of it and more: later grants pay the debt first, the first of them wholly.
+        let claw = |amount, shortfall| Action::ClawBack {
+            amount,
+            grant: Some(1),
+            shortfall,
+            reason: "charged back".into(),
+            source_ref: Some("dispute".into()),
+        };
+        let clawed = self.tell(name, claw(400, Shortfall::Owe)).await.figures.entry.unwrap();
+        self.tell(name, claw(50, Shortfall::Clamp)).await;
+        self.tell(name, grant(20)).await;
+        self.tell(name, Action::Adjust { amount: 15, reason: "sorry".into() }).await;
+        let back = Action::Reinstate {
+            entry: clawed,
+            amount: Some(380),
+            reason: "it was won".into(),
+            source_ref: None,
+        };
+        self.tell(name, back).await;
+        self.tell(name, Action::Adjust { amount: 70, reason: "sorry again".into() }).await;
+        self.tell(name, Action::Adjust { amount: -3, reason: "too much".into() }).await;
+        // The lot that this comes from ends before it comes back.
+        let last = self.tell(name, debit(40)).await.figures.entry.unwrap();
+        self.world.clock.forward(110_000);
+        self.tell(name, refund(last, None)).await;
+        self.tell(name, Action::Release { hold: holds[3] }).await;
+    }
+
+    /// Debits, grants and holds that use up and change all that answers told of.
+    async fn turmoil(&self) {
+        for name in ["ada", "bob", "cyd"] {
+            must(&self.ledger, command(name, grant(1_000))).await;
+            let all = body(&must(&self.ledger, command(name, Action::Settle)).await);
+            let all = all["balance"]["available"].as_i64().unwrap();
+            must(&self.ledger, command(name, hold(5))).await;
+            must(&self.ledger, command(name, debit(all - 5))).await;
+        }
+    }
 }
