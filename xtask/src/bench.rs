@@ -5,8 +5,7 @@ use std::process::Stdio;
 
 use crate::{Outcome, shell};
 
-pub const USAGE: &str =
-    "bench sessions|credits|gate [OPTION …] Tollgate beside its peers under load, as ratios (--help: options)";
+pub const USAGE: &str = "bench sessions|credits|gate [OPTION …] Tollgate beside its peers under load, as ratios (--help: options)";
 
 pub fn run(arguments: &[String]) -> Outcome {
     match arguments.split_first() {
