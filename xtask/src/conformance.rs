@@ -45,7 +45,8 @@ fn folder() -> PathBuf {
     shell::repository().join("conformance")
 }
 
-fn binary() -> Result<PathBuf, String> {
+/// The binary that lies in the target folder.
+pub fn binary() -> Result<PathBuf, String> {
     let metadata =
         shell::output(shell::cargo().args(["metadata", "--locked", "--no-deps", "--format-version", "1"]))?;
     let metadata: serde_json::Value =

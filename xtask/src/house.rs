@@ -57,6 +57,9 @@ struct Files {
 /// What is built, installed or kept by tools and not ours to judge.
 const NOT_OURS: &[&str] = &[
     ".git",
+    ".mypy_cache",
+    ".pytest_cache",
+    ".ruff_cache",
     ".venv",
     "__pycache__",
     "dist",

@@ -10,6 +10,7 @@ mod conformance;
 mod deny;
 mod fuzz;
 mod house;
+mod python;
 mod rust_source;
 mod services;
 mod shell;
@@ -30,6 +31,7 @@ struct Subject {
 const SUBJECTS: &[Subject] = &[
     Subject { name: "test", usage: test::USAGE, run: test::run },
     Subject { name: "conformance", usage: conformance::USAGE, run: conformance::run },
+    Subject { name: "python", usage: python::USAGE, run: python::run },
     Subject { name: "bench", usage: bench::USAGE, run: bench::run },
     Subject { name: "house", usage: house::USAGE, run: house::run },
     Subject { name: "deny", usage: deny::USAGE, run: deny::run },
