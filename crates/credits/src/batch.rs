@@ -93,13 +93,14 @@ pub(crate) struct Written {
 }
 
 /// Runs groups of commands in one transaction. `known` are accounts as they were read before; those that are needed are
-/// taken out, and used if nobody changed them since.
+/// taken out, and used if nobody changed them since. `last`: nothing follows in this transaction.
 pub(crate) fn run(
     tx: &mut Tx<'_>,
     bench: Bench<'_>,
     known: &mut HashMap<AccountId, Account>,
     seal: &Seal,
     groups: &[Group],
+    last: bool,
 ) -> Result<Written, Error> {
     let mut batch = Batch {
         bench,
@@ -119,7 +120,7 @@ pub(crate) fn run(
         });
     }
     let Batch { mut accounts, rows, .. } = batch;
-    let seal = writes::write(tx, bench.vault, &mut accounts, &rows, seal, bench.now)?;
+    let seal = writes::write(tx, bench.vault, &mut accounts, &rows, seal, bench.now, last)?;
     Ok(Written { receipts, accounts, seal })
 }
 

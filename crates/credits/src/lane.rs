@@ -209,7 +209,7 @@ pub(crate) fn apply_made_in(
     let commands = make(tx)?.into_iter().map(Prepared::new).collect();
     let groups = [Group { commands, atomic: false }];
     let seal = Seal::read(tx, vault, shared)?.unwrap_or_else(|| Seal::new(writer()));
-    let written = batch::run(tx, bench, &mut HashMap::new(), &seal, &groups)?;
+    let written = batch::run(tx, bench, &mut HashMap::new(), &seal, &groups, false)?;
     Ok(answers(written.receipts.into_iter().flatten().collect()))
 }
 
@@ -289,7 +289,7 @@ impl Lane {
                 owner_exists: &shared.owner_exists,
                 now: shared.clock.now(),
             };
-            batch::run(tx, bench, &mut lock(&known), &seal, &groups)
+            batch::run(tx, bench, &mut lock(&known), &seal, &groups, true)
         };
         self.shared.store.write(run).await
     }

@@ -17,7 +17,7 @@ mod tests;
 
 pub use balance::{Balance, Standing, accounts, balance, quick_balance, standings};
 pub use cursor::BadCursor;
-pub use entries::{Filter, Listed, Walk};
+pub use entries::{Filter, Listed, MANY_PARTS, Walk};
 pub use export::{CSV_HEADER, csv_line};
 pub use lists::{HoldsPage, events, hold, limits, list_json};
 pub use past::Past;

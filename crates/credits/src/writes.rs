@@ -84,7 +84,8 @@ pub(crate) struct KeyOnEntry {
     pub answer: Option<String>,
 }
 
-/// Writes what has changed in these accounts, the new rows of keys, and the seal as it is then.
+/// Writes what has changed in these accounts, the new rows of keys, and the seal as it is then. The `last` thing in its
+/// transaction is cheaper.
 pub(crate) fn write(
     tx: &mut Tx<'_>,
     vault: &Vault,
@@ -92,6 +93,7 @@ pub(crate) fn write(
     keys: &[(String, KeptText)],
     seal: &Seal,
     now: Millis,
+    last: bool,
 ) -> Result<Seal, Error> {
     let mut changed: Vec<&mut Account> =
         accounts.values_mut().filter(|account| account.is_changed()).collect();
@@ -117,8 +119,8 @@ pub(crate) fn write(
         true => &[],
         false => params![&seal.writer, seal.entries, &total, now, &mac],
     };
-    tx.write_all(&[
-        (Many::Insert(&PUT_ACCOUNTS), &rows.accounts),
+    let writes = [
+        (Many::Insert(&PUT_ACCOUNTS), rows.accounts.as_slice()),
         (Many::Update(&MOVE_ACCOUNTS), &rows.moved_accounts),
         (Many::Insert(&PUT_LOTS), &rows.lots),
         (Many::Update(&MOVE_LOTS), &rows.moved_lots),
@@ -128,7 +130,12 @@ pub(crate) fn write(
         (Many::Insert(&ADD_EVENTS), &rows.events),
         (Many::Insert(&ADD_KEYS), &rows.keys),
         (Many::Insert(&PUT_SEAL), sealed),
-    ])?;
+    ];
+    if last {
+        tx.write_all_and_end(&writes)?;
+    } else {
+        tx.write_all(&writes)?;
+    }
     for account in changed {
         account.version += 1;
         account.stored = Some(account.indexed());

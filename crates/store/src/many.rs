@@ -125,6 +125,16 @@ impl Tx<'_> {
 
     /// Several such statements, one after the other; on PostgreSQL in one round trip. One without values is left out.
     pub fn write_all(&mut self, writes: &[(Many, &[Param<'_>])]) -> Result<(), Error> {
+        self.write_rows(writes, false)
+    }
+
+    /// The same as the last thing that a closure does: on PostgreSQL the transaction is committed in the same round trip.
+    /// A closure must not fail after it, and one that runs within somebody else's transaction must not call it.
+    pub fn write_all_and_end(&mut self, writes: &[(Many, &[Param<'_>])]) -> Result<(), Error> {
+        self.write_rows(writes, true)
+    }
+
+    fn write_rows(&mut self, writes: &[(Many, &[Param<'_>])], last: bool) -> Result<(), Error> {
         let writes = || writes.iter().filter(|(_, values)| !values.is_empty());
         writes().try_for_each(|(many, values)| many.check(values))?;
         match &mut self.engine {
@@ -138,7 +148,7 @@ impl Tx<'_> {
                         statements.push(statement(link, *many, rows)?);
                     }
                 }
-                link.run_all(&statements)
+                link.run_all(&statements, last)
             }
         }
     }
@@ -153,10 +163,7 @@ impl Tx<'_> {
         keys: &[&str],
         mut read: impl FnMut(&Row<'_>) -> Result<T, Error>,
     ) -> Result<Vec<T>, Error> {
-        // A key that is given twice has its rows once on both engines.
-        let mut keys = keys.to_vec();
-        keys.sort_unstable();
-        keys.dedup();
+        let keys = once_each(keys);
         let mut found = Vec::new();
         match &mut self.engine {
             _ if keys.is_empty() => {}
@@ -171,10 +178,7 @@ impl Tx<'_> {
                 }
             }
             On::Postgres(link) => {
-                let Some((before, after)) = sql.split_once("IN ($1)") else {
-                    return Err(Error::Fault(format!("no `IN ($1)` in: {sql}")));
-                };
-                for row in &link.ask(&format!("{before}= ANY($1){after}"), &[keys])? {
+                for row in &link.ask(&with_array(sql)?, &[keys])? {
                     found.push(read(&row.into())?);
                 }
             }
@@ -188,8 +192,22 @@ impl Tx<'_> {
         questions: &[(&'static str, &[&str])],
         mut read: impl FnMut(usize, &Row<'_>) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        for (at, (sql, keys)) in questions.iter().enumerate() {
-            self.query_keys(sql, keys, |row| read(at, row))?;
+        let On::Postgres(link) = &mut self.engine else {
+            let mut questions = questions.iter().enumerate();
+            return questions.try_for_each(|(at, (sql, keys))| {
+                self.query_keys(sql, keys, |row| read(at, row)).map(|_| ())
+            });
+        };
+        let (mut places, mut asked) = (Vec::new(), Vec::new());
+        for (at, (sql, keys)) in questions.iter().enumerate().filter(|(_, (_, keys))| !keys.is_empty()) {
+            places.push(at);
+            asked.push((with_array(sql)?, once_each(keys)));
+        }
+        if asked.is_empty() {
+            return Ok(());
+        }
+        for (at, rows) in places.into_iter().zip(link.ask_all(&asked)?) {
+            rows.iter().try_for_each(|row| read(at, &row.into()))?;
         }
         Ok(())
     }
@@ -205,9 +223,23 @@ impl Tx<'_> {
             return Ok(());
         }
         // A scan of `unnest` gives the numbers in the array's order, and the lock is taken as each is given.
-        link.ask("SELECT pg_advisory_xact_lock(number) FROM unnest($1::bigint[]) AS number", &[numbers])
-            .map(|_| ())
+        link.ask_later("SELECT pg_advisory_xact_lock(number) FROM unnest($1::bigint[]) AS number", numbers)
     }
+}
+
+/// A key that is given twice has its rows once on both engines.
+fn once_each<'k>(keys: &[&'k str]) -> Vec<&'k str> {
+    let mut keys = keys.to_vec();
+    keys.sort_unstable();
+    keys.dedup();
+    keys
+}
+
+fn with_array(sql: &str) -> Result<String, Error> {
+    let Some((before, after)) = sql.split_once("IN ($1)") else {
+        return Err(Error::Fault(format!("no `IN ($1)` in: {sql}")));
+    };
+    Ok(format!("{before}= ANY($1){after}"))
 }
 
 fn write_one_by_one(connection: &Connection, many: Many, values: &[Param<'_>]) -> Result<(), Error> {

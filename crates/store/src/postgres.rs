@@ -31,9 +31,13 @@ const ATTEMPTS: usize = 8;
 const STATEMENT_CACHE: usize = 512;
 /// Statements of changes find rows by key, so they are planned once: planning an insertion of many rows anew each time
 /// takes longer than inserting them. A plan that is made while a table is nearly empty must not read it whole for ever.
-const BEGIN: &str = "BEGIN; SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL enable_seqscan = off";
-const BEGIN_SERIALIZABLE: &str = "BEGIN ISOLATION LEVEL SERIALIZABLE;
-    SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL enable_seqscan = off";
+/// Set outside of transactions, which would undo it with themselves.
+const PLAN_BY_KEY: &str = "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off;
+    SET enable_hashjoin = off; SET enable_mergejoin = off";
+const PLAN_FREELY: &str =
+    "RESET plan_cache_mode; RESET enable_seqscan; RESET enable_hashjoin; RESET enable_mergejoin";
+const BEGIN: &str = "BEGIN";
+const BEGIN_SERIALIZABLE: &str = "BEGIN ISOLATION LEVEL SERIALIZABLE";
 
 #[derive(Clone)]
 pub(crate) struct Postgres {
@@ -69,16 +73,9 @@ struct InMode {
 impl Job for InMode {
     fn run(&mut self, tx: &mut Tx<'_>) -> Verdict {
         let On::Postgres(link) = &mut tx.engine else { return self.job.run(tx) };
-        link.mode = self.mode;
+        link.begin(self.mode);
         if self.mode == Mode::Read {
             return self.job.run(tx);
-        }
-        let begin = if self.mode == Mode::Write { BEGIN } else { BEGIN_SERIALIZABLE };
-        if link.control(begin).is_err() {
-            return Verdict::Undo;
-        }
-        if let On::Postgres(link) = &mut tx.engine {
-            link.spoilt = false;
         }
         let verdict = self.job.run(tx);
         let On::Postgres(link) = &mut tx.engine else { return verdict };
@@ -209,7 +206,12 @@ pub(crate) struct Link {
     client: Client,
     statements: HashMap<String, Statement>,
     answer_time: Duration,
-    mode: Mode,
+    /// Sent with whatever comes next, so that it takes no round trip of its own.
+    pending: Vec<Pending>,
+    /// Unknown when what sets it was not sent.
+    plans_by_key: Option<bool>,
+    /// The transaction has been committed or rolled back with its last statements.
+    ended: bool,
     trouble: Option<Trouble>,
     /// A statement of this transaction was refused: PostgreSQL will turn its COMMIT into a ROLLBACK without an error.
     spoilt: bool,
@@ -259,7 +261,9 @@ impl Link {
             client,
             statements,
             answer_time: ANSWER_TIME,
-            mode: Mode::Write,
+            pending: Vec::new(),
+            plans_by_key: Some(false),
+            ended: false,
             trouble: None,
             spoilt: false,
         })
@@ -281,33 +285,93 @@ impl Link {
         params: &[P],
     ) -> Result<Vec<tokio_postgres::Row>, Error> {
         let statement = self.prepare(sql)?;
-        let values = references(params);
-        let answer = self.client.query(&statement, &values);
-        let result = self.runtime.block_on(async { tokio::time::timeout(self.answer_time, answer).await });
-        self.judge(result)
+        let said = self.send(&[Message::Query(&statement, references(params))])?;
+        Ok(said.into_iter().flat_map(Said::rows).collect())
     }
 
     pub(crate) fn execute(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<u64, Error> {
         let statement = self.prepare(sql)?;
-        let values = references(params);
-        let answer = self.client.execute(&statement, &values);
-        let result = self.runtime.block_on(async { tokio::time::timeout(self.answer_time, answer).await });
-        self.judge(result)
+        let said = self.send(&[Message::Execute(&statement, references(params))])?;
+        Ok(said.first().map_or(0, Said::count))
     }
 
-    /// Sends all statements at once and waits for all answers. The first failure counts: what follows it in a transaction
-    /// fails because of it.
-    pub(crate) fn run_all(&mut self, statements: &[(Statement, Vec<Value<'_>>)]) -> Result<(), Error> {
-        let values: Vec<Vec<&(dyn ToSql + Sync)>> =
-            statements.iter().map(|(_, values)| values.iter().map(Value::as_sql).collect()).collect();
+    /// Statements of which each has one array for its parameter; gives the rows of each.
+    pub(crate) fn ask_all(
+        &mut self,
+        questions: &[(String, Vec<&str>)],
+    ) -> Result<Vec<Vec<tokio_postgres::Row>>, Error> {
+        let statements = questions.iter().map(|(sql, _)| self.prepare(sql)).collect::<Result<Vec<_>, _>>()?;
+        let mut messages: Vec<Message<'_>> = Vec::with_capacity(questions.len());
+        for (statement, (_, keys)) in statements.iter().zip(questions) {
+            messages.push(Message::Query(statement, vec![keys]));
+        }
+        Ok(self.send(&messages)?.into_iter().map(Said::rows).collect())
+    }
+
+    /// A question whose answer nobody reads, sent with what comes next.
+    pub(crate) fn ask_later(&mut self, sql: &'static str, numbers: Vec<i64>) -> Result<(), Error> {
+        let statement = self.prepare(sql)?;
+        self.pending.push(Pending::Ask(statement, numbers));
+        Ok(())
+    }
+
+    /// Changes; with `last` the transaction is committed in the same round trip, and nothing can come after it. Were one
+    /// of the changes refused, PostgreSQL would make a rollback of the commit.
+    pub(crate) fn run_all(
+        &mut self,
+        statements: &[(Statement, Vec<Value<'_>>)],
+        last: bool,
+    ) -> Result<(), Error> {
+        let mut messages: Vec<Message<'_>> = Vec::with_capacity(statements.len() + 1);
+        for (statement, values) in statements {
+            messages.push(Message::Execute(statement, values.iter().map(Value::as_sql).collect()));
+        }
+        if !last {
+            return self.send(&messages).map(|_| ());
+        }
+        messages.push(Message::Control("COMMIT"));
+        self.ended = true;
+        let sent = self.send(&messages);
+        if let (Err(_), Some(Trouble::Lost(error))) = (&sent, &self.trouble) {
+            // Whether the commit took place, nobody knows: it must not be run again.
+            self.trouble = Some(Trouble::Unknown(error.clone()));
+        }
+        sent.map(|_| ())
+    }
+
+    /// Begins what a job of this mode runs in, with the job's first statement.
+    fn begin(&mut self, mode: Mode) {
+        if !std::mem::take(&mut self.pending).is_empty() {
+            self.plans_by_key = None;
+        }
+        (self.spoilt, self.ended) = (false, false);
+        let by_key = mode != Mode::Read;
+        if self.plans_by_key != Some(by_key) {
+            self.plans_by_key = Some(by_key);
+            self.pending.push(Pending::Control(if by_key { PLAN_BY_KEY } else { PLAN_FREELY }));
+        }
+        match mode {
+            Mode::Read => {}
+            Mode::Write => self.pending.push(Pending::Control(BEGIN)),
+            Mode::Serializable => self.pending.push(Pending::Control(BEGIN_SERIALIZABLE)),
+        }
+    }
+
+    /// Runs text without parameters: `COMMIT`, a migration.
+    pub(crate) fn control(&mut self, sql: &str) -> Result<(), Error> {
+        self.send(&[Message::Control(sql)]).map(|_| ())
+    }
+
+    /// Sends all messages at once, after those that are pending, and waits for all answers. The first failure counts: what
+    /// follows it in a transaction fails because of it.
+    fn send(&mut self, messages: &[Message<'_>]) -> Result<Vec<Said>, Error> {
+        let pending = std::mem::take(&mut self.pending);
         let client = &self.client;
-        let mut answers: Vec<_> = statements
-            .iter()
-            .zip(&values)
-            .map(|((statement, _), values)| Some(Box::pin(client.execute(statement, values))))
-            .collect();
-        let mut results: Vec<Option<Result<u64, tokio_postgres::Error>>> =
-            statements.iter().map(|_| None).collect();
+        let before: Vec<Message<'_>> = pending.iter().map(Pending::message).collect();
+        let mut answers: Vec<_> =
+            before.iter().chain(messages).map(|message| Some(Box::pin(message.send(client)))).collect();
+        let mut results: Vec<Option<Result<Said, tokio_postgres::Error>>> =
+            answers.iter().map(|_| None).collect();
         // Each is sent when it is first asked for its answer, so all are asked before any is waited for.
         let all = std::future::poll_fn(|cx| {
             for (answer, result) in answers.iter_mut().zip(&mut results) {
@@ -323,14 +387,9 @@ impl Link {
         if let Err(late) = waited {
             return self.judge(Err(late));
         }
-        results.into_iter().flatten().try_for_each(|result| self.judge(Ok(result)).map(|_| ()))
-    }
-
-    /// Runs text without parameters: `BEGIN`, `COMMIT`, a migration.
-    pub(crate) fn control(&mut self, sql: &str) -> Result<(), Error> {
-        let answer = self.client.batch_execute(sql);
-        let result = self.runtime.block_on(async { tokio::time::timeout(self.answer_time, answer).await });
-        self.judge(result)
+        let said = results.into_iter().flatten().map(|result| self.judge(Ok(result)));
+        let said = said.collect::<Result<Vec<_>, _>>()?;
+        Ok(said.into_iter().skip(pending.len()).collect())
     }
 
     pub(crate) fn prepare(&mut self, sql: &str) -> Result<Statement, Error> {
@@ -393,7 +452,16 @@ impl Link {
     }
 
     fn close_transaction(&mut self, verdict: Verdict) {
-        if self.trouble.is_some() && self.client.is_closed() {
+        // Nothing has been sent, not even the beginning.
+        let idle = self.pending.iter().any(|pending| matches!(pending, Pending::Control(_)));
+        if idle || self.trouble.is_some() && self.client.is_closed() {
+            return;
+        }
+        if self.ended {
+            if verdict == Verdict::Undo && self.trouble.is_none() && !self.spoilt {
+                let text = "a closure failed after it had ended its transaction";
+                self.trouble = Some(Trouble::Spoilt(Error::Fault(text.into())));
+            }
             return;
         }
         if verdict == Verdict::Keep && self.trouble.is_none() && self.spoilt {
@@ -401,6 +469,9 @@ impl Link {
             self.trouble = Some(Trouble::Spoilt(Error::Fault(text.into())));
         }
         let keep = verdict == Verdict::Keep && self.trouble.is_none();
+        if !keep {
+            self.pending.clear();
+        }
         let before = self.trouble.take();
         let closed = self.control(if keep { "COMMIT" } else { "ROLLBACK" });
         // Whether a commit that broke off took place, nobody knows: it must not be run again.
@@ -410,6 +481,59 @@ impl Link {
             self.trouble = Some(Trouble::Unknown(error.clone()));
         } else if self.trouble.is_none() {
             self.trouble = before;
+        }
+    }
+}
+
+/// A statement on its way.
+enum Message<'m> {
+    /// Text without parameters.
+    Control(&'m str),
+    Query(&'m Statement, Vec<&'m (dyn ToSql + Sync)>),
+    Execute(&'m Statement, Vec<&'m (dyn ToSql + Sync)>),
+}
+
+impl Message<'_> {
+    async fn send(&self, client: &Client) -> Result<Said, tokio_postgres::Error> {
+        match self {
+            Message::Control(sql) => client.batch_execute(sql).await.map(|()| Said::Count(0)),
+            Message::Query(statement, values) => client.query(*statement, values).await.map(Said::Rows),
+            Message::Execute(statement, values) => client.execute(*statement, values).await.map(Said::Count),
+        }
+    }
+}
+
+enum Said {
+    Rows(Vec<tokio_postgres::Row>),
+    Count(u64),
+}
+
+impl Said {
+    fn rows(self) -> Vec<tokio_postgres::Row> {
+        match self {
+            Said::Rows(rows) => rows,
+            Said::Count(_) => Vec::new(),
+        }
+    }
+
+    fn count(&self) -> u64 {
+        match self {
+            Said::Rows(_) => 0,
+            Said::Count(count) => *count,
+        }
+    }
+}
+
+enum Pending {
+    Control(&'static str),
+    Ask(Statement, Vec<i64>),
+}
+
+impl Pending {
+    fn message(&self) -> Message<'_> {
+        match self {
+            Pending::Control(sql) => Message::Control(sql),
+            Pending::Ask(statement, numbers) => Message::Execute(statement, vec![numbers]),
         }
     }
 }

@@ -10,6 +10,13 @@ use store::{Error, Tx, params};
 
 /// A step looks at no more entries of an account than these, however rare those that match.
 const SPAN: i64 = 10_000;
+/// An entry may have thousands of parts, one for each lot, so what is read at once goes by what the entries before had:
+/// from the first to the last of these.
+const ROWS_AT_FIRST: i64 = 64;
+const LEAST_ROWS: i64 = 8;
+const MOST_ROWS: i64 = 256;
+/// A step gives no further entry when those that it gave have so many parts.
+pub const MANY_PARTS: usize = 10_000;
 
 /// All ten kinds are always named; a filter names its own several times.
 const PAGE: &str = concat!(
@@ -66,6 +73,7 @@ impl Listed {
 pub struct Walk {
     places: Vec<Place>,
     kinds: [&'static str; 10],
+    rows: i64,
 }
 
 #[derive(Debug, Clone)]
@@ -127,12 +135,16 @@ impl Walk {
             };
             places.push(Place { account, unit, before, floor, ready: VecDeque::new() });
         }
-        Ok(Some(Walk { places, kinds: kind_names(&filter.kinds) }))
+        Ok(Some(Walk::over(places, &filter.kinds)))
     }
 
     /// Of an owner that has nothing yet.
     pub fn nowhere() -> Walk {
-        Walk { places: Vec::new(), kinds: kind_names(&[]) }
+        Walk::over(Vec::new(), &[])
+    }
+
+    fn over(places: Vec<Place>, kinds: &[Kind]) -> Walk {
+        Walk { places, kinds: kind_names(kinds), rows: ROWS_AT_FIRST }
     }
 
     /// From where a page ended.
@@ -147,7 +159,7 @@ impl Walk {
             floor,
             ready: VecDeque::new(),
         };
-        Ok(Walk { places: places.into_iter().map(place).collect(), kinds: kind_names(&filter.kinds) })
+        Ok(Walk::over(places.into_iter().map(place).collect(), &filter.kinds))
     }
 
     /// The cursor that goes on from here, when there may be more.
@@ -178,16 +190,24 @@ impl Walk {
     /// [is over](Self::is_over).
     pub fn step(&mut self, tx: &mut Tx<'_>, most: usize) -> Result<Vec<Listed>, Error> {
         // One more than is wanted tells whether there is a next page.
-        let rows = i64::try_from(most).unwrap_or(i64::MAX).saturating_add(1);
+        let rows = i64::try_from(most).unwrap_or(i64::MAX).saturating_add(1).min(self.rows);
+        let (mut read, mut parts) = (0, 0);
         for place in self.places.iter_mut().filter(|place| place.is_unknown()) {
             place.fill(tx, &self.kinds, rows)?;
+            read += place.ready.len();
+            parts += place.ready.iter().map(|entry| entry.parts.len()).sum::<usize>();
         }
-        let mut given = Vec::new();
-        while given.len() < most && !self.places.iter().any(Place::is_unknown) {
+        self.rows = match parts {
+            parts if parts > read * 64 => (self.rows / 4).max(LEAST_ROWS),
+            _ => (self.rows * 2).min(MOST_ROWS),
+        };
+        let (mut given, mut parts) = (Vec::new(), 0);
+        while given.len() < most && parts < MANY_PARTS && !self.places.iter().any(Place::is_unknown) {
             let newest = self.places.iter_mut().filter(|place| !place.ready.is_empty());
             let newest = newest.max_by_key(|place| place.ready.front().map(|entry| entry.created_at));
             let Some(place) = newest else { break };
             let Some(entry) = place.ready.pop_front() else { break };
+            parts += entry.parts.len();
             given.push(Listed { unit: place.unit.clone(), entry });
         }
         Ok(given)

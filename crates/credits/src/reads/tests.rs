@@ -287,6 +287,49 @@ async fn pages_neither_repeat_nor_skip_while_entries_are_written() {
     assert_eq!(paged, whole);
 }
 
+/// An entry has a part for each lot that it touched, so few entries may be much to read.
+#[tokio::test]
+async fn entries_of_many_parts_come_in_small_pieces() {
+    let books = Books::open();
+    let lots = 1_500;
+    let many = vec![grant(1, None); lots];
+    let command = |action| Command {
+        target: Target::Owner { owner: ada(), unit: UNIT.into() },
+        action,
+        actor: "key:a".into(),
+        request_id: None,
+        idempotency: None,
+    };
+    let commands: Vec<Command> = many.into_iter().map(command).collect();
+    let (vault, settings) = (books.vault.clone(), books.settings.clone());
+    let exists: OwnerExists = Arc::new(|_, _| Ok(true));
+    let run = move |tx: &mut Tx<'_>| {
+        apply_in(tx, &settings, &vault, &exists, commands.clone(), Millis(10)).map(|results| results.len())
+    };
+    assert_eq!(books.store.write(run).await.unwrap(), lots);
+    for round in 0..10 {
+        books.on(UNIT, debit(lots as i64), 20 + round).await.unwrap();
+        let entry = lots as i64 + 1 + 2 * round;
+        let back = Action::Refund { entry, amount: None, reason: "back".into() };
+        books.on(UNIT, back, 20 + round).await.unwrap();
+    }
+    let pieces = |walk: &Walk, tx: &mut Tx<'_>| {
+        let (mut walk, mut pieces) = (walk.clone(), Vec::new());
+        while !walk.is_over() {
+            pieces.push(walk.step(tx, 200)?);
+        }
+        Ok::<_, Error>(pieces)
+    };
+    let walk = books.read(|tx| Walk::begin(tx, &everything())).await.unwrap();
+    let pieces = books.read(move |tx| pieces(&walk, tx)).await;
+    for piece in &pieces {
+        let parts: usize = piece.iter().map(|listed| listed.entry.parts.len()).sum();
+        assert!(parts < MANY_PARTS + lots, "{parts} parts in one piece");
+    }
+    let seqs: Vec<i64> = pieces.iter().flatten().map(|listed| listed.entry.seq).collect();
+    assert_eq!(seqs, (1..=lots as i64 + 20).rev().collect::<Vec<_>>());
+}
+
 #[tokio::test]
 async fn filters_bound_kind_time_and_unit() {
     let books = Books::open();
