@@ -83,11 +83,17 @@ pub(crate) async fn page(
         Some(cursor) => Walk::resume(&app.vault, filter, cursor)?,
         None => begin_walk(app, filter).await?,
     };
-    let mut items = Vec::new();
-    // That the next entry is at hand tells that there is a next page.
-    while !walk.is_over() && (items.len() < limit || !walk.has_next()) {
+    let (mut items, mut parts) = (Vec::new(), 0);
+    loop {
+        // Entries with thousands of parts make a page long before there are many of them.
+        let room = if parts < reads::MANY_PARTS { limit - items.len() } else { 0 };
+        // That the next entry is at hand tells that there is a next page.
+        if walk.is_over() || (room == 0 && walk.has_next()) {
+            break;
+        }
         let more;
-        (walk, more) = walk_on(app, walk, limit - items.len()).await?;
+        (walk, more) = walk_on(app, walk, room).await?;
+        parts += more.iter().map(|listed| listed.entry.parts.len()).sum::<usize>();
         items.extend(more);
     }
     let next = walk.cursor(&app.vault, filter);
