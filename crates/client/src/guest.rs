@@ -88,12 +88,13 @@ impl Tollgate {
         cookies.write(&mut question.headers);
         let answer = self.ask(question).await?;
         let set_cookies = SetCookies::read(&answer.headers);
-        let is_ours = answer.json::<serde_json::Map<String, serde_json::Value>>().is_ok();
-        match answer.status {
-            StatusCode::OK => Ok((Some(answer.json()?), set_cookies)),
-            StatusCode::UNAUTHORIZED if is_ours => Ok((None, set_cookies)),
-            StatusCode::NOT_FOUND if is_ours => Err(Misconfigured::NoGuests.into()),
-            _ => Err(answer.unavailable().into()),
+        if answer.status == StatusCode::OK {
+            return Ok((Some(answer.json()?), set_cookies));
+        }
+        match answer.refusal() {
+            Error::Refused(refusal) if refusal.code == "unauthenticated" => Ok((None, set_cookies)),
+            Error::Refused(refusal) if refusal.code == "not_found" => Err(Misconfigured::NoGuests.into()),
+            error => Err(error),
         }
     }
 }

@@ -47,21 +47,21 @@ impl Tollgate {
         Tollgate::builder(address).build()
     }
 
-    /// From `TOLLGATE_URL` and, if there is one, `TOLLGATE_SERVICE_KEY`.
+    /// From `TOLLGATE_URL` and, if it is set, `TOLLGATE_KEY` (or `TOLLGATE_SERVICE_KEY`). What is empty is not set.
     ///
     /// ```no_run
     /// let tollgate = tollgate_client::Tollgate::from_env()?;
     /// # Ok::<(), tollgate_client::BuildError>(())
     /// ```
-    #[expect(clippy::disallowed_methods, reason = "this function is there to read the environment")]
     pub fn from_env() -> Result<Tollgate, BuildError> {
-        let address = std::env::var("TOLLGATE_URL").map_err(|_| BuildError::NoAddress)?;
-        let builder = Tollgate::builder(address);
-        match std::env::var("TOLLGATE_SERVICE_KEY") {
-            Ok(key) => builder.service_key(key).build(),
-            Err(std::env::VarError::NotPresent) => builder.build(),
-            Err(std::env::VarError::NotUnicode(_)) => Err(BuildError::ServiceKey),
+        let address = variable("TOLLGATE_URL").map_err(|_| BuildError::Address)?;
+        let mut builder = Tollgate::builder(address.ok_or(BuildError::NoAddress)?);
+        for name in ["TOLLGATE_KEY", "TOLLGATE_SERVICE_KEY"] {
+            if let Some(key) = variable(name).map_err(|_| BuildError::ServiceKey)? {
+                builder = builder.service_key(key);
+            }
         }
+        builder.build()
     }
 
     /// With everything that can be set. The address is `http://host:port`, best the one inside your network.
@@ -294,6 +294,16 @@ impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Not even the address: it has not been looked at, and some write a password into it.
         f.debug_struct("Builder").field("timeout", &self.timeout).finish_non_exhaustive()
+    }
+}
+
+/// An error is a value that is no text; it is not shown.
+#[expect(clippy::disallowed_methods, reason = "`from_env` is there to read the environment")]
+fn variable(name: &str) -> Result<Option<String>, ()> {
+    match std::env::var(name) {
+        Ok(value) => Ok(Some(value).filter(|value| !value.is_empty())),
+        Err(std::env::VarError::NotPresent) => Ok(None),
+        Err(std::env::VarError::NotUnicode(_)) => Err(()),
     }
 }
 

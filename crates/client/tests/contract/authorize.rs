@@ -224,7 +224,8 @@ async fn a_refused_service_key_does_not_look_like_a_signed_out_visitor() {
 #[tokio::test]
 async fn an_open_gate_that_does_not_fit_the_question_is_shut() {
     let other = json!({"user_id": "eve", "email": "e", "name": "E", "email_verified": true, "role": null});
-    let cases: Vec<(&str, Value, fn(Authorize) -> Authorize)> = vec![
+    type Question = fn(Authorize) -> Authorize;
+    let cases: Vec<(&str, Value, Question)> = vec![
         ("another user", passed_with("user", other), |question| question),
         ("no user", passed_with("user", Value::Null), |question| question),
         ("not the one asked for", passed(), |question| question.user_id("eve")),

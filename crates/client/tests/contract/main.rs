@@ -7,6 +7,11 @@
 mod authorize;
 mod charging;
 mod connections;
+mod guide;
+mod handlers;
 mod misbehaviour;
+mod secrets;
 mod sessions;
 mod stub;
+#[cfg(feature = "rustls")]
+mod tls;
