@@ -11,6 +11,7 @@ pub mod guest_terms;
 pub mod keys;
 mod nearest;
 pub mod source;
+mod stripe_terms;
 mod value;
 
 pub use source::{Environment, Place};
@@ -24,6 +25,7 @@ use mail::{Sender, Smtp};
 use source::Gathered;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use stripe_terms::Stripe;
 use value::Value;
 
 pub const DEFAULT_FILE: &str = "tollgate.toml";
@@ -47,6 +49,7 @@ pub struct Config {
     pub credits: credits::Settings,
     pub gate: gate::rules::Rules,
     pub guest: Guest,
+    pub stripe: Stripe,
     pub mail: Mail,
     pub rate_limit: RateLimit,
     pub retention: Retention,
@@ -243,6 +246,7 @@ impl Builder {
                 last_login_method: self.flag("methods.last_login_method"),
             },
             gate: self.gate_rules(&credits.features, &guest.allowances.actions),
+            stripe: self.stripe_terms(&credits.units),
             credits,
             guest,
             mail: self.mail(),

@@ -178,7 +178,7 @@ pub(super) fn amount(value: &Toml, least: i64, subject: &str) -> Checked<i64> {
 }
 
 /// A table without members that are not known.
-fn table<'a>(value: &'a Toml, members: &[&str], subject: &str, fix: &str) -> Checked<&'a Table> {
+pub(super) fn table<'a>(value: &'a Toml, members: &[&str], subject: &str, fix: &str) -> Checked<&'a Table> {
     let table = value.as_table();
     let table = table.ok_or_else(|| misfit(format!("{subject} is neither a number nor a table."), fix))?;
     match table.keys().find(|name| !members.contains(&name.as_str())) {
@@ -190,7 +190,7 @@ fn table<'a>(value: &'a Toml, members: &[&str], subject: &str, fix: &str) -> Che
     }
 }
 
-fn unit_of(table: &Table, units: &[String], subject: &str) -> Checked<String> {
+pub(super) fn unit_of(table: &Table, units: &[String], subject: &str) -> Checked<String> {
     match table.get("unit") {
         None => Ok(units[0].clone()),
         Some(Toml::String(unit)) => known_unit(unit, units),

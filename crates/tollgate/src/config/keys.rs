@@ -3,7 +3,7 @@
 
 use Default_::{Is, Unset};
 use Kind::*;
-use kernel::time::{DAY, SECOND};
+use kernel::time::{DAY, MINUTE, SECOND};
 
 pub struct Key {
     /// Dotted: `mail.smtp_url` stands in section `[mail]`.
@@ -64,11 +64,13 @@ const FEATURES: &str =
 const MODELS: &str = "Write models = { \"gpt-x\" = { per = 1000000, input = 250, output = 1000 } }.";
 const RULES: &str = "Write [[gate.rules]] and below it path = \"/admin/*\" and role = \"admin\".";
 const LOW_BALANCE: &str = "Write low_balance = 100 or low_balance = { credits = 100, tokens = 5000 }.";
+const PACKS: &str = "Write [stripe.packs.small] and below it price, credits, amount and currency.";
+const PLANS: &str = "Write [stripe.plans.pro] and below it price, credits, amount, currency and interval.";
 const ALLOWANCES: &str = "Write allowances = { generate = 3, \"image.preview\" = 10 }.";
 const ADDRESS_ALLOWANCES: &str = "Write address_allowances = { generate = 15 }.";
 const YEAR: i64 = 365 * DAY;
 
-pub const SECTIONS: [(&str, &str); 14] = [
+pub const SECTIONS: [(&str, &str); 15] = [
     ("cookies", "The session cookies."),
     ("session", "How long sessions live."),
     ("email_password", "Accounts with an e-mail address and a password."),
@@ -77,6 +79,7 @@ pub const SECTIONS: [(&str, &str); 14] = [
     ("credits", "The ledger: its units, what things cost, and what new users get."),
     ("guest", "Visitors without an account: a signed cookie, and what they may try before they sign up."),
     ("gate", "What `/api/gate/forward` tells reverse proxies."),
+    ("stripe", "Selling credits: the account at Stripe, packs and plans."),
     ("mail", "Outgoing mail. `dev` needs none: every mail lands in its inbox page."),
     ("rate_limit", "Requests per client address on the sign-in and sign-up paths."),
     ("retention", "How long finished things are kept before the sweeper removes them."),
@@ -316,6 +319,67 @@ pub const KEYS: &[Key] = &[
         Is("[]"),
         "What requests ask for, by path and methods; the first rule that matches decides, and what none speaks of needs a session: `[{ path = \"/admin/*\", role = \"admin\" }, { path = \"/api/images/*\", methods = [\"POST\"], feature = \"image.generate\" }, { path = \"/assets/*\", public = true }]`. A rule may have `guest`, too. See docs/reference/gate.md.",
     ),
+    key(
+        "stripe.secret_key",
+        SecretText,
+        Unset("nothing can be bought; in `dev` the till stands in for Stripe"),
+        "The account's secret key, or a restricted one: `sk_test_…` for trying, `sk_live_…` for money.",
+    ),
+    key(
+        "stripe.webhook_secrets",
+        SecretList,
+        Unset("`/api/billing/webhook` is shut"),
+        "The endpoint's signing secret, `whsec_…`; two while one is being replaced.",
+    ),
+    key(
+        "stripe.api_base",
+        Text,
+        Is("https://api.stripe.com"),
+        "Where Stripe's API is: another address only for a stand-in on this machine.",
+    ),
+    key(
+        "stripe.api_version",
+        Text,
+        Is(billing::stripe::VERSION),
+        "The version that calls ask for. Another one than the default is your own risk; give the endpoint the same.",
+    ),
+    key(
+        "stripe.tolerance",
+        Duration { min: SECOND, max: 60 * MINUTE },
+        Is("300s"),
+        "How far the time of a webhook's signature may be off, into the past and into the future.",
+    ),
+    key(
+        "stripe.packs",
+        Toml { form: "table", example: PACKS },
+        Is("{}"),
+        "Credits for a single payment, by name: `{ small = { price = \"price_…\", credits = 500, amount = 1000, currency = \"usd\" } }`. `amount` is only shown, in the smallest unit of the currency; what is charged stands at Stripe. With `custom = { min = 500, max = 50000, credits_per_100 = 10 }` instead of price, credits and amount the buyer names the amount.",
+    ),
+    key(
+        "stripe.plans",
+        Toml { form: "table", example: PLANS },
+        Is("{}"),
+        "Credits for every period that is paid, by name: as a pack, with `interval` (day, week, month, year), `trial_days`, `trial_credits`, `rollover` (none, capped with `rollover_cap`, full) and `features` that it turns on.",
+    ),
+    key(
+        "stripe.on_dispute",
+        Choice(&["clawback", "freeze"]),
+        Is("clawback"),
+        "What an open dispute does to its payment's credits: takes them back until it is won, or keeps them from being spent until it is decided.",
+    ),
+    key(
+        "stripe.shortfall",
+        Choice(&["owe", "clamp"]),
+        Is("owe"),
+        "When money goes back and its credits are spent: the rest is owed and paid by later grants, or it is noted and forgotten.",
+    ),
+    key(
+        "stripe.automatic_tax",
+        Flag,
+        Is("false"),
+        "Lets Stripe work out taxes at checkout; needs Stripe Tax.",
+    ),
+    key("stripe.promotion_codes", Flag, Is("false"), "Checkout asks for promotion codes."),
     key(
         "mail.smtp_url",
         SecretText,

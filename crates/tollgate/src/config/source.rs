@@ -303,7 +303,7 @@ mod tests {
 
     #[test]
     fn sections_of_features_that_are_not_there_are_refused() {
-        for section in ["providers.google", "stripe", "authjs", "admin"] {
+        for section in ["providers.google", "authjs", "admin"] {
             assert_eq!(problems(&format!("[{section}]\n"), Environment::default()).len(), 1, "{section}");
         }
     }
