@@ -48,10 +48,11 @@ pub fn run(options: &Options) -> Result<Outcome, String> {
     if options.wants(Measure::Authorize) {
         add(authorize::measure(options, &mut field, &crowd)?);
     }
-    if options.wants(Measure::OneCall) {
+    let tollgate_is_up = !field.direct().is_empty();
+    if options.wants(Measure::OneCall) && tollgate_is_up {
         add(one_call::measure(options, &mut field, &crowd)?);
     }
-    if options.wants(Measure::Client) {
+    if options.wants(Measure::Client) && tollgate_is_up {
         add(client::measure(options, &cache, &mut field, &crowd)?);
     }
     drop(field);
@@ -73,7 +74,9 @@ fn sides(options: &Options, cache: &Rc<Cache>) -> Result<Vec<NamedSide>, String>
     let rows = options.rows();
     let mut sides: Vec<NamedSide> = Vec::new();
     for name in [SideName::TollgateSqlite, SideName::TollgatePostgres, SideName::BetterAuth] {
-        if !options.wants_side(name) {
+        // Of the measures only one has a peer.
+        let takes_part = name != SideName::BetterAuth || options.wants(Measure::Authorize);
+        if !takes_part || !options.wants_side(name) {
             continue;
         }
         let side: Box<dyn Side> = match name {
