@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use crate::harness::database::quoted;
+use crate::harness::guest::enter;
 use crate::harness::{Browser, Engine, PASSWORD, Request, Response, Server};
 use crate::on_both_engines;
 use crate::program::Program;
@@ -31,9 +32,11 @@ enum Caller {
     Forged,
     /// A live token without a cookie.
     Bearer,
+    /// A visitor with a guest's cookie and no session.
+    Guest,
 }
 
-const CALLERS: [Caller; 10] = [
+const CALLERS: [Caller; 11] = [
     Caller::Nobody,
     Caller::SignedIn,
     Caller::Stale,
@@ -44,6 +47,7 @@ const CALLERS: [Caller; 10] = [
     Caller::ServiceKey,
     Caller::Forged,
     Caller::Bearer,
+    Caller::Guest,
 ];
 
 impl Caller {
@@ -69,44 +73,44 @@ struct Row {
     path: &'static str,
     /// A request that only the caller can be the reason to refuse.
     request: fn(&Things) -> Request,
-    expected: [u16; 10],
+    expected: [u16; 11],
 }
 
 const fn row(
     method: &'static str,
     path: &'static str,
-    expected: [u16; 10],
+    expected: [u16; 11],
     request: fn(&Things) -> Request,
 ) -> Row {
     Row { method, path, request, expected }
 }
 
-const fn everybody(status: u16) -> [u16; 10] {
-    [status; 10]
+const fn everybody(status: u16) -> [u16; 11] {
+    [status; 11]
 }
 
-const fn members(status: u16) -> [u16; 10] {
-    [401, status, status, 401, 401, 401, status, 401, 401, status]
+const fn members(status: u16) -> [u16; 11] {
+    [401, status, status, 401, 401, 401, status, 401, 401, status, 401]
 }
 
 /// Those who signed in a moment ago; `stale` is what the others among the members get.
-const fn fresh_members(status: u16, stale: u16) -> [u16; 10] {
-    [401, status, stale, 401, 401, 401, status, 401, 401, status]
+const fn fresh_members(status: u16, stale: u16) -> [u16; 11] {
+    [401, status, stale, 401, 401, 401, status, 401, 401, status, 401]
 }
 
 /// The doors for an app's backend: nobody but a service key comes in.
-const fn backends(status: u16) -> [u16; 10] {
-    [401, 401, 401, 401, 401, 401, 401, status, 401, 401]
+const fn backends(status: u16) -> [u16; 11] {
+    [401, 401, 401, 401, 401, 401, 401, status, 401, 401, 401]
 }
 
 /// Where a cookie of this browser has to belong to the named session.
-///                            nobody in   stale exp. rev. ban. other key  forg. bearer
-const HOLDERS: [u16; 10] = [401, 200, 200, 401, 401, 401, 401, 401, 401, 401];
+///                            nobody in   stale exp. rev. ban. other key  forg. bearer guest
+const HOLDERS: [u16; 11] = [401, 200, 200, 401, 401, 401, 401, 401, 401, 401, 401];
 /// A signed-in caller may only ask for their own address; everybody else gets the same answer whoever is named.
-const NOT_FOR_OTHERS: [u16; 10] = [200, 200, 200, 200, 200, 200, 400, 200, 200, 200];
+const NOT_FOR_OTHERS: [u16; 11] = [200, 200, 200, 200, 200, 200, 400, 200, 200, 200, 200];
 
 /// What a backend with a service key is told of whose cookie it passes on; a token in `Authorization` is not passed on.
-const PASSED_ON: [u16; 10] = [401, 200, 200, 401, 401, 401, 403, 401, 401, 401];
+const PASSED_ON: [u16; 11] = [401, 200, 200, 401, 401, 401, 403, 401, 401, 401, 401];
 
 const ROWS: &[Row] = &[
     row("GET", "/api/auth/get-session", everybody(200), |_| Request::get("/api/auth/get-session")),
@@ -234,11 +238,18 @@ const ROWS: &[Row] = &[
             .header("Authorization", &format!("Bearer {}", things.service_key))
     }),
     // The same of a reverse proxy, which names nobody.
-    row("GET", "/api/gate/forward", [401, 200, 200, 401, 401, 401, 200, 401, 401, 401], |things| {
+    row("GET", "/api/gate/forward", [401, 200, 200, 401, 401, 401, 200, 401, 401, 401, 401], |things| {
         Request::get("/api/gate/forward")
             .header("X-Forwarded-Method", "GET")
             .header("X-Forwarded-Uri", "/")
             .header("Authorization", &format!("Bearer {}", things.service_key))
+    }),
+    // Whoever comes is made a guest, and nobody but a guest is one.
+    row("POST", "/api/guest", [201, 201, 201, 201, 201, 201, 201, 201, 201, 201, 200], |_| {
+        Request::post("/api/guest", &json!({}))
+    }),
+    row("GET", "/api/guest", [401, 401, 401, 401, 401, 401, 401, 401, 401, 401, 200], |_| {
+        Request::get("/api/guest")
     }),
     row("GET", "/healthz", everybody(200), |_| Request::get("/healthz")),
     row("GET", "/readyz", everybody(200), |_| Request::get("/readyz")),
@@ -414,6 +425,11 @@ impl<'a> Stage<'a> {
             Caller::Bearer => {
                 let person = person(self.server, &email);
                 (self.bearing(&person.token), own(&person))
+            }
+            Caller::Guest => {
+                let mut browser = Browser::new(self.server);
+                enter(&mut browser);
+                (browser, own(&self.victim))
             }
         }
     }
