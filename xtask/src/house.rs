@@ -149,6 +149,9 @@ const FLOORS: &[&[&str]] = &[
 /// Crates that know Tollgate by HTTP only.
 const APART: &[&str] = &["client"];
 
+/// What stands in for the world outside in tests and in `tollgate dev`, and knows nothing of Tollgate.
+const STAND_INS: &[&str] = &["till"];
+
 fn floor_of(room: &str) -> Option<usize> {
     FLOORS.iter().position(|rooms| rooms.contains(&room))
 }
@@ -159,8 +162,8 @@ fn dependencies(files: &Files) -> Result<Vec<Broken>, String> {
         let Some(room) = room_of_manifest(path) else { continue };
         let manifest: toml::Table =
             toml::from_str(text).map_err(|error| format!("{}: {}", path.display(), error.message()))?;
-        for used in rooms_used(&manifest) {
-            if let Some(advice) = refuse_dependency(room, &used) {
+        for (used, for_tests) in rooms_used(&manifest) {
+            if let Some(advice) = refuse_dependency(room, &used, for_tests) {
                 let line = line_with(text, &used);
                 broken.push(Broken {
                     file: path.clone(),
@@ -182,21 +185,22 @@ fn room_of_manifest(path: &Path) -> Option<&str> {
     }
 }
 
-/// The rooms among all kinds of dependencies, also those for one platform.
-fn rooms_used(manifest: &toml::Table) -> BTreeSet<String> {
+/// The rooms among all kinds of dependencies, also those for one platform, and whether only tests use them.
+fn rooms_used(manifest: &toml::Table) -> BTreeSet<(String, bool)> {
     let mut used = BTreeSet::new();
     let mut tables = vec![manifest];
     if let Some(targets) = manifest.get("target").and_then(toml::Value::as_table) {
         tables.extend(targets.values().filter_map(toml::Value::as_table));
     }
     for table in tables {
-        for kind in ["dependencies", "dev-dependencies", "build-dependencies"] {
-            for (name, value) in table.get(kind).and_then(toml::Value::as_table).into_iter().flatten() {
+        for kind in kinds {
+            for (name, value) in table.get(*kind).and_then(toml::Value::as_table).into_iter().flatten() {
                 let package = value.get("package").and_then(toml::Value::as_str).unwrap_or(name);
                 let room = package.strip_prefix("tollgate-").unwrap_or(package);
                 let ours = value.get("path").is_some() || value.get("workspace").is_some() || package != room;
-                if ours && (floor_of(room).is_some() || APART.contains(&room)) {
-                    used.insert(room.to_owned());
+                let known = floor_of(room).is_some() || APART.contains(&room) || STAND_INS.contains(&room);
+                if ours && known {
+                    used.insert((room.to_owned(), kind == "dev-dependencies"));
                 }
             }
         }
@@ -204,7 +208,15 @@ fn rooms_used(manifest: &toml::Table) -> BTreeSet<String> {
     used
 }
 
-fn refuse_dependency(room: &str, used: &str) -> Option<String> {
+fn refuse_dependency(room: &str, used: &str, for_tests: bool) -> Option<String> {
+    if STAND_INS.contains(&room) {
+        return (used != "kernel")
+            .then(|| format!("{room} stands in for the world outside: it may use kernel"));
+    }
+    if STAND_INS.contains(&used) {
+        return (room != "tollgate" && !for_tests)
+            .then(|| format!("{used} is for `tollgate dev` and for tests: make it a dev-dependency"));
+    }
     if APART.contains(&room) {
         return Some(format!("{room} stands apart and knows Tollgate by HTTP only"));
     }
@@ -410,6 +422,32 @@ mod tests {
             places(&broken),
             ["crates/identity/Cargo.toml:3", "crates/store/Cargo.toml:2", "crates/client/Cargo.toml:2"]
         );
+    }
+
+    #[test]
+    fn a_stand_in_is_for_tollgate_and_for_tests() {
+        let files = files(&[
+            ("crates/billing/Cargo.toml", "[dev-dependencies]\ntill.workspace = true\n"),
+            ("crates/server/Cargo.toml", "[dependencies]\ntill.workspace = true\n"),
+            ("crates/till/Cargo.toml", "[dependencies]\nkernel.workspace = true\nstore.workspace = true\n"),
+            ("crates/tollgate/Cargo.toml", "[dependencies]\ntill.workspace = true\n"),
+        ]);
+        let broken = dependencies(&files).expect("the manifests are TOML");
+        assert_eq!(places(&broken), ["crates/server/Cargo.toml:2", "crates/till/Cargo.toml:3"]);
+    }
+
+    #[test]
+    fn only_the_tests_of_the_binary_use_what_apps_use() {
+        let uses = |kind: &str| format!("[{kind}]\ntollgate-client = {{ path = \"../client\" }}\n");
+        for (room, kind, broken) in [
+            ("tollgate", "dev-dependencies", 0),
+            ("tollgate", "dependencies", 1),
+            ("server", "dev-dependencies", 1),
+        ] {
+            let manifest = uses(kind);
+            let found = dependencies(&files(&[(&format!("crates/{room}/Cargo.toml"), &manifest)]));
+            assert_eq!(found.expect("the manifest is TOML").len(), broken, "{room} {kind}");
+        }
     }
 
     #[test]
