@@ -11,7 +11,7 @@ export const PASSWORD = "correct horse battery staple";
 /** An app on another site than the server. */
 export const APP_ORIGIN = "https://app.example";
 
-/** `tests` gets a server (`baseURL`, `mailbox`, `log()`) which is running when its tests run. */
+/** `tests` gets a server (`baseURL`, `mailbox`, `log()`, `run(…)`) which is running when its tests run. */
 export function onEveryEngine(name, tests, settings = {}) {
   const engines = serverURL ? ["SQLite", "PostgreSQL"] : ["SQLite"];
   for (const engine of engines) {
@@ -28,6 +28,7 @@ export function onEveryEngine(name, tests, settings = {}) {
         const tollgate = await startTollgate(merge(defaults(server, port, database.url), settings));
         undo.unshift(() => tollgate.stop());
         server.log = tollgate.log;
+        server.run = tollgate.run;
       });
       after(async () => {
         for (const step of undo) await step();

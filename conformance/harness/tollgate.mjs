@@ -32,11 +32,14 @@ export const freePort = () =>
 
 /** TOML of `{ key: value, section: { key: value } }`; JSON's strings, numbers, flags and lists are TOML's too. */
 export function toml(settings) {
-  const isSection = ([, value]) => value !== null && typeof value === "object" && !Array.isArray(value);
-  const lines = (entries) => entries.map(([key, value]) => `${key} = ${JSON.stringify(value)}\n`).join("");
+  const isTable = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
+  const inline = (table) => Object.entries(table).map(([key, value]) => `${JSON.stringify(key)} = ${spelled(value)}`);
+  const spelled = (value) => (isTable(value) ? `{ ${inline(value).join(", ")} }` : JSON.stringify(value));
+  const lines = (entries) => entries.map(([key, value]) => `${key} = ${spelled(value)}\n`).join("");
   const entries = Object.entries(settings);
-  const sections = entries.filter(isSection).map(([name, values]) => `\n[${name}]\n${lines(Object.entries(values))}`);
-  return lines(entries.filter((entry) => !isSection(entry))) + sections.join("");
+  const sections = entries.filter(([, value]) => isTable(value));
+  const plain = entries.filter(([, value]) => !isTable(value));
+  return lines(plain) + sections.map(([name, values]) => `\n[${name}]\n${lines(Object.entries(values))}`).join("");
 }
 
 /** Only what the program needs: settings of the shell that runs the tests must not reach it. */
