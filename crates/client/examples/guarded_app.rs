@@ -11,7 +11,7 @@ use tollgate_client::{
     Charge, Credits, Error, Guest, IdempotencyKey, MaybeUser, Tollgate, TollgateLayer, User, UserId, Visit,
 };
 
-fn app(tollgate: Tollgate) -> Router {
+pub fn app(tollgate: Tollgate) -> Router {
     Router::new()
         .route("/", get(home))
         .route("/me", get(me))

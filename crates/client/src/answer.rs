@@ -1,5 +1,6 @@
 //! What an answer means: what was asked for, a refusal in Tollgate's words, or nothing that can be relied on.
 
+use crate::credentials::SetCookies;
 use crate::error::{Error, Misconfigured, Reason, Refusal, Unavailable};
 use crate::wire::Answer;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
@@ -64,6 +65,7 @@ impl Answer {
             members,
             retry_after: self.headers.get(RETRY_AFTER).cloned(),
             request_id: header(&self.headers, "x-request-id"),
+            set_cookies: SetCookies::read(&self.headers),
         })
     }
 

@@ -84,7 +84,7 @@ impl fmt::Debug for Cookies {
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq)]
 pub struct SetCookies(Vec<HeaderValue>);
 
 impl SetCookies {

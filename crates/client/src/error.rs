@@ -1,5 +1,6 @@
 //! Why a call did not give what it was asked for, and what an app answers then.
 
+use crate::credentials::SetCookies;
 use http::header::RETRY_AFTER;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::{Map, Value};
@@ -187,6 +188,9 @@ pub struct Refusal {
     pub retry_after: Option<HeaderValue>,
     /// Tollgate's `X-Request-Id`, by which its log can be searched.
     pub request_id: Option<String>,
+    /// A session may have been prolonged although the answer is no. To be passed on to the browser; under
+    /// [`TollgateLayer`](crate::TollgateLayer) that happens by itself.
+    pub set_cookies: SetCookies,
 }
 
 impl Refusal {
@@ -200,6 +204,7 @@ impl Refusal {
             members: Map::new(),
             retry_after: None,
             request_id: None,
+            set_cookies: SetCookies::default(),
         }
     }
 

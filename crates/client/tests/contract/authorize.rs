@@ -200,7 +200,7 @@ async fn refusals_are_passed_on_as_they_were_said() {
                    "resets_at": null}),
         ),
     ] {
-        let lines = [JSON, "Retry-After: 33", "X-Request-Id: r-1"];
+        let lines = [JSON, "Retry-After: 33", "X-Request-Id: r-1", "Set-Cookie: a=1"];
         let stub = Stub::always(Reply::Bytes(answer(status, &lines, &body.to_string()))).await;
         let error = stub.tollgate().authorize(&visitor()).send().await.expect_err(status);
         assert_eq!(error.status().as_str(), &status[..3]);
@@ -208,6 +208,7 @@ async fn refusals_are_passed_on_as_they_were_said() {
         assert_eq!(error.retry_after().expect("it is passed on"), "33");
         let Error::Refused(refusal) = &error else { panic!("{error:?}") };
         assert_eq!(refusal.request_id.as_deref(), Some("r-1"));
+        assert_eq!(refusal.set_cookies.iter().collect::<Vec<_>>(), ["a=1"]);
         assert_eq!(error.is_unauthenticated(), status.starts_with("401"));
         assert_eq!(error.insufficient_credits().is_some(), status.starts_with("402"));
     }
