@@ -1,5 +1,5 @@
 //! PostgreSQL and Redis for the tests: found or installed, started as private instances on ports of their own, and
-//! stopped however the command ends.
+//! stopped however the command ends. nginx and Caddy are found or installed; the tests that need them start their own.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -64,6 +64,8 @@ impl Services {
             ("TOLLGATE_TEST_REDIS", format!("redis://127.0.0.1:{}", self.redis.port)),
             ("TOLLGATE_TEST_PG_BIN", self.programs.postgres.display().to_string()),
             ("TOLLGATE_TEST_REDIS_BIN", self.programs.redis.display().to_string()),
+            ("TOLLGATE_TEST_NGINX", self.programs.nginx.display().to_string()),
+            ("TOLLGATE_TEST_CADDY", self.programs.caddy.display().to_string()),
         ]
     }
 }
@@ -75,6 +77,9 @@ struct Programs {
     postgres: PathBuf,
     /// The `redis-server` (or `valkey-server`) file.
     redis: PathBuf,
+    /// The reverse proxies' files.
+    nginx: PathBuf,
+    caddy: PathBuf,
 }
 
 impl Programs {
@@ -86,6 +91,11 @@ impl Programs {
         if find_redis().is_none() {
             missing.push("redis-server");
         }
+        for (package, variable) in [("nginx", NGINX), ("caddy", CADDY)] {
+            if find_proxy(package, variable).is_none() {
+                missing.push(package);
+            }
+        }
         if !missing.is_empty() {
             install(&missing)?;
         }
@@ -93,8 +103,22 @@ impl Programs {
         Ok(Programs {
             postgres: find_postgres().ok_or_else(|| format!("PostgreSQL {after}"))?,
             redis: find_redis().ok_or_else(|| format!("Redis {after}"))?,
+            nginx: find_proxy("nginx", NGINX).ok_or_else(|| format!("nginx {after}"))?,
+            caddy: find_proxy("caddy", CADDY).ok_or_else(|| format!("Caddy {after}"))?,
         })
     }
+}
+
+const NGINX: &str = "TOLLGATE_TEST_NGINX";
+const CADDY: &str = "TOLLGATE_TEST_CADDY";
+
+fn find_proxy(name: &str, variable: &str) -> Option<PathBuf> {
+    if let Some(file) = std::env::var_os(variable).map(PathBuf::from) {
+        return file.is_file().then_some(file);
+    }
+    // Debian keeps nginx where only administrators look.
+    let elsewhere = Path::new("/usr/sbin").join(name);
+    shell::find_program(name).or_else(|| elsewhere.is_file().then_some(elsewhere))
 }
 
 fn find_postgres() -> Option<PathBuf> {
@@ -129,7 +153,8 @@ fn install(packages: &[&str]) -> Outcome {
     let list = packages.join(" ");
     let by_hand = format!(
         "The tests need {list}.\n  Debian and Ubuntu: apt-get update && apt-get install -y {list}\n  elsewhere: install \
-         them with your package manager, or name them in TOLLGATE_TEST_PG_BIN (folder) and TOLLGATE_TEST_REDIS_BIN (file)"
+         them with your package manager, or name them in TOLLGATE_TEST_PG_BIN (folder), TOLLGATE_TEST_REDIS_BIN, {NGINX} \
+         and {CADDY} (files)"
     );
     if shell::find_program("apt-get").is_none() || !is_root() {
         return Err(by_hand);

@@ -35,6 +35,7 @@ mod faults_redis;
 mod gate_authorize;
 mod gate_charges;
 mod gate_forward;
+mod gate_proxies;
 mod guest_allowances;
 mod guest_door;
 mod guest_promotion;

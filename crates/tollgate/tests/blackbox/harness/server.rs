@@ -308,7 +308,7 @@ fn merge(base: &mut toml::Table, extra: &toml::Table) {
 }
 
 /// A port below those the system gives to outgoing connections, so that a restarted server finds its own still free.
-fn free_address() -> SocketAddr {
+pub fn free_address() -> SocketAddr {
     const FIRST: u32 = 20_000;
     const COUNT: u32 = 12_000;
     static NEXT: AtomicU32 = AtomicU32::new(0);
