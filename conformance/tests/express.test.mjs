@@ -147,6 +147,7 @@ onEveryEngine(
       for (const [method, path, status] of [["GET", "/me", 200], ["POST", "/pictures", 402]]) {
         const answer = await app.ask(method, path, { cookie: browser.cookieHeader() });
         assert.equal(answer.status, status);
+        assert.equal(answer.headers.get("cache-control"), "no-store");
         assert.match(answer.headers.getSetCookie().join("\n"), /^better-auth\.session_token=[^;]+; Max-Age=604800;/m);
       }
       await app.stop();

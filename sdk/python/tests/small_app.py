@@ -56,7 +56,8 @@ def small_app(tollgate: Tollgate) -> FastAPI:
 
     @app.get("/plain")
     async def plain(user: CurrentUser) -> PlainTextResponse:
-        return PlainTextResponse(user.user_id)
+        headers = {"Cache-Control": "public, max-age=600", "Set-Cookie": "own=1"}
+        return PlainTextResponse(user.user_id, headers=headers)
 
     @app.get("/gone")
     async def gone(_user: CurrentUser) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import secrets
 from typing import Any
 
@@ -9,12 +10,25 @@ import httpx
 import pytest
 from conftest import GUESTS
 from itsdangerous import BadSignature, URLSafeTimedSerializer
-from real_tollgate import RealTollgate, real_tollgate
+from real_tollgate import REPOSITORY, RealTollgate, real_tollgate
 from small_app import asking
 
 pytestmark = pytest.mark.anyio
 
 LIFE = 24 * 3600
+
+
+def test_the_guides_reader_reads(server: RealTollgate, monkeypatch: pytest.MonkeyPatch) -> None:
+    guide = (REPOSITORY / "docs" / "guide" / "guests.md").read_text()
+    (code,) = re.findall(r"^```python\n(.*?)^```$", guide, re.DOTALL | re.MULTILINE)
+    monkeypatch.setenv("GUEST_SECRETS", " ".join(shown_secrets(server)))
+    names: dict[str, Any] = {}
+    exec(code, names)  # noqa: S102
+    value = cookie_of(server.new_guest())
+    read = names["guest_id"]
+    assert read({names["NAME"]: value}) == guest_id(server, value)
+    assert read({names["NAME"]: "x" + value}) is None
+    assert read({}) is None
 
 
 def serializer(newest_first: list[str]) -> URLSafeTimedSerializer:

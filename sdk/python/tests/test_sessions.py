@@ -230,8 +230,16 @@ async def test_an_extended_session_reaches_the_browser_whatever_the_answer(path:
     async with stub(answer(ADA, headers=EXTENDED)) as server, asking(server.url) as client:
         said = await client.get(path, headers=COOKIE)
     lines = [f"Set-Cookie: {line}" for line in said.headers.get_list("set-cookie")]
-    assert lines == list(EXTENDED)
+    assert lines == [*(["Set-Cookie: own=1"] if path == "/plain" else []), *EXTENDED]
+    assert said.headers.get_list("cache-control") == ["no-store"]
     assert said.status_code in (200, 403, 404)
+
+
+async def test_an_answer_without_a_cookie_of_tollgates_stays_as_it_is() -> None:
+    async with stub(answer(ADA)) as server, asking(server.url) as client:
+        said = await client.get("/plain", headers=COOKIE)
+    assert said.headers["cache-control"] == "public, max-age=600"
+    assert said.headers.get_list("set-cookie") == ["own=1"]
 
 
 async def test_a_dead_session_is_cleared_in_the_browser() -> None:

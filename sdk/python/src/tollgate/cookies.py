@@ -39,7 +39,11 @@ class PassOnCookies:
 
         async def send_with_cookies(message: Message) -> None:
             if message["type"] == "http.response.start" and lines:
-                headers = [*message.get("headers", ()), *((b"set-cookie", line) for line in lines)]
+                said = message.get("headers", ())
+                # No cache between us and the browser may keep somebody's session.
+                headers = [pair for pair in said if pair[0].lower() != b"cache-control"]
+                headers.append((b"cache-control", b"no-store"))
+                headers += ((b"set-cookie", line) for line in lines)
                 message = {**message, "headers": headers}
             await send(message)
 
