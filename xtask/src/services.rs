@@ -91,6 +91,10 @@ impl Programs {
         if find_redis().is_none() {
             missing.push("redis-server");
         }
+        // A guide speaks to the server by it.
+        if shell::find_program("curl").is_none() {
+            missing.push("curl");
+        }
         for (package, variable) in [("nginx", NGINX), ("caddy", CADDY)] {
             if find_proxy(package, variable).is_none() {
                 missing.push(package);
