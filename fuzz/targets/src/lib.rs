@@ -1,8 +1,10 @@
 //! Fuzz targets as plain functions: each takes bytes from an enemy and panics when a promise is broken. The tests below
 //! drive them on the stable toolchain; `cargo xtask fuzz` searches with coverage.
 
+use gate::guest_cookie::GuestKeys;
 use kernel::signed::Signer;
-use kernel::{ClientAddress, Secrets, TrustedOrigins, TrustedProxies, cookie, redirect};
+use kernel::time::{DAY, SECOND};
+use kernel::{ClientAddress, GuestId, Millis, Secrets, TrustedOrigins, TrustedProxies, cookie, redirect};
 use std::net::IpAddr;
 use url::Url;
 
@@ -55,6 +57,32 @@ pub fn signed_value(data: &[u8]) {
     if !text.is_empty() {
         assert_eq!(ours.open(&ours.sign_for_cookie(&text)).as_deref(), Some(text.as_ref()));
         assert!(signer("another secret").open(&ours.sign(&text)).is_none());
+    }
+}
+
+/// A guest's cookie opens only when it is letter for letter what was signed in the day before.
+pub fn guest_cookie(data: &[u8]) {
+    const NOW: Millis = Millis(1_800_000_000_000);
+    let keys = |secret: &str| GuestKeys::new(&Secrets::new(vec![secret.into()]).expect("one secret"));
+    let (ours, others) = (keys("a secret that nobody knows"), keys("another secret"));
+    let text = String::from_utf8_lossy(data);
+    if let Some(id) = ours.open(&text, DAY, NOW) {
+        let signed = |age: i64| ours.sign(&id, NOW.minus(age * SECOND));
+        assert!((0..=DAY / SECOND).any(|age| signed(age) == text), "{text:?}");
+    }
+    assert!(others.open(&text, DAY, NOW).is_none(), "{text:?}");
+    // The bytes as changes of a good one: the first says where, the rest what stands there.
+    let good = ours.sign(&GuestId::from_text("AbCdEfGhIjKlMnOpQrStUvWxYz012345"), NOW);
+    let [at, letters @ ..] = data else { return };
+    let at = usize::from(*at) % good.len();
+    let letters: String = letters.iter().map(|byte| char::from(byte % 128)).collect();
+    let end = (at + letters.len()).min(good.len());
+    for changed in [
+        format!("{}{letters}{}", &good[..at], &good[at..]),
+        format!("{}{letters}{}", &good[..at], &good[end..]),
+        format!("{}{letters}", &good[..at]),
+    ] {
+        assert_eq!(ours.open(&changed, DAY, NOW).is_some(), changed == good, "{changed:?}");
     }
 }
 
@@ -158,6 +186,7 @@ mod tests {
     driven! {
         cookie_header: "([a-z_.-]{0,8}[=;\" ]{0,3}[A-Za-z0-9%+/=.\"]{0,12};? ?){0,6}";
         signed_value: "[A-Za-z0-9%+/=.]{0,90}";
+        guest_cookie: "[A-Za-z0-9_=-]{0,60}\\.[A-Za-z0-9_-]{0,8}\\.[A-Za-z0-9_=-]{0,45}";
         redirect_target: "((https?|HTTPS|myapp|javascript|data):)?[/\\\\]{0,4}([a-z.@:%25cfF09/\\\\ \t?#-]|app\\.example|evil){0,24}";
         origin: "((https?|HTTPS|myapp|file):)?[/\\\\]{0,4}([a-z.@:%25*?/\\\\ \t-]|app\\.example|\\.wild\\.example|evil){0,16}";
         client_address: "(([0-9]{1,3}\\.){3}[0-9]{1,3}|\\[?[0-9a-f:]{2,20}\\]?(:[0-9]{1,5})?|unknown|,| |\"){0,6}";
