@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::{Outcome, conformance, shell};
+use crate::{Outcome, conformance, services, shell};
 
 pub const USAGE: &str =
     "python                            the Python package in a fresh environment, against the binary";
@@ -25,7 +25,7 @@ pub fn run_against_binary() -> Outcome {
     // `…/target/debug/tollgate`
     let target = binary.ancestors().nth(2).unwrap_or(Path::new("target"));
     let environment = target.join("python");
-    shell::run(shell::command(&python).args(["-m", "venv", "--clear"]).arg(&environment)).map_err(advise)?;
+    shell::run(shell::command(&python).args(["-m", "venv", "--clear"]).arg(&environment))?;
     let program = |name: &str| {
         let mut command = shell::command(environment.join("bin").join(name));
         command.current_dir(shell::repository()).env("PYTHONDONTWRITEBYTECODE", "1");
@@ -40,12 +40,27 @@ pub fn run_against_binary() -> Outcome {
     shell::run(program("pytest").arg("-q").env("TOLLGATE_BINARY", &binary))
 }
 
+/// A Python that is new enough and can make environments, as Debian's cannot without a second package.
 fn find_python() -> Result<PathBuf, String> {
-    let python = std::env::var_os("PYTHON").map_or_else(|| PathBuf::from("python3"), PathBuf::from);
-    let version = shell::output(shell::command(&python).arg("--version")).map_err(advise)?;
+    let named = std::env::var_os("PYTHON").map(PathBuf::from);
+    let python = named.clone().unwrap_or_else(|| PathBuf::from("python3"));
+    let makes_environments = || {
+        let mut command = shell::command(&python);
+        shell::output(command.args(["-c", "import ensurepip, venv"]))
+    };
+    if named.is_none() && makes_environments().is_err() {
+        services::install(&["python3", "python3-venv"], ", or name a Python in PYTHON")?;
+    }
+    makes_environments()?;
+    let version = shell::output(shell::command(&python).arg("--version"))?;
+    let (major, minor) = PYTHON_AT_LEAST;
     match read_version(&version) {
         Some(found) if found >= PYTHON_AT_LEAST => Ok(python),
-        _ => Err(advise(format!("`{}` is {}", python.display(), version.trim()))),
+        _ => Err(format!(
+            "`{}` is {}. The tests of sdk/python need Python {major}.{minor} or newer: name one in PYTHON",
+            python.display(),
+            version.trim()
+        )),
     }
 }
 
@@ -53,14 +68,6 @@ fn find_python() -> Result<PathBuf, String> {
 fn read_version(text: &str) -> Option<(u32, u32)> {
     let mut numbers = text.trim().strip_prefix("Python ")?.split('.');
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
-}
-
-fn advise(error: String) -> String {
-    let (major, minor) = PYTHON_AT_LEAST;
-    format!(
-        "{error}\nThe tests of sdk/python need Python {major}.{minor} or newer with `venv`: `apt-get install python3 python3-venv`, \
-         or name another one with PYTHON=…"
-    )
 }
 
 #[cfg(test)]

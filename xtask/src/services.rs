@@ -101,7 +101,10 @@ impl Programs {
             }
         }
         if !missing.is_empty() {
-            install(&missing)?;
+            let named = format!(
+                ", or name them in TOLLGATE_TEST_PG_BIN (folder), TOLLGATE_TEST_REDIS_BIN, {NGINX} and {CADDY} (files)"
+            );
+            install(&missing, &named)?;
         }
         let after = "is still missing after the installation; install it by hand and try again";
         Ok(Programs {
@@ -153,12 +156,12 @@ fn find_redis() -> Option<PathBuf> {
     shell::find_program("redis-server").or_else(|| shell::find_program("valkey-server"))
 }
 
-fn install(packages: &[&str]) -> Outcome {
+/// Installs Debian packages, or says how to get them; `or_else` is what else can be done.
+pub fn install(packages: &[&str], or_else: &str) -> Outcome {
     let list = packages.join(" ");
     let by_hand = format!(
         "The tests need {list}.\n  Debian and Ubuntu: apt-get update && apt-get install -y {list}\n  elsewhere: install \
-         them with your package manager, or name them in TOLLGATE_TEST_PG_BIN (folder), TOLLGATE_TEST_REDIS_BIN, {NGINX} \
-         and {CADDY} (files)"
+         them with your package manager{or_else}"
     );
     if shell::find_program("apt-get").is_none() || !is_root() {
         return Err(by_hand);
