@@ -241,6 +241,10 @@ impl Desk {
     /// What our row says about a session of this owner; what is still open is looked at again, which is all that the return to
     /// the success page does.
     pub async fn checkout_status(&self, owner: &Owner, session_id: &str) -> Result<Option<Checkout>, Error> {
+        // Whatever else it is, it is no id.
+        if segment(session_id).is_err() {
+            return Ok(None);
+        }
         let found = self.checkout_row(owner, session_id).await?;
         let waits = |checkout: &Checkout| matches!(checkout.status, Status::Open | Status::Processing);
         if !found.as_ref().is_some_and(waits) {

@@ -46,6 +46,11 @@ impl Target {
         if self.text.is_ascii() { self.text.clone() } else { self.print(&self.url) }
     }
 
+    /// With scheme and host, wherever it was relative.
+    pub fn absolute(&self) -> String {
+        self.url.as_str().to_string()
+    }
+
     /// The target with `name=value` added to its query, before the fragment.
     pub fn with(&self, name: &str, value: &str) -> String {
         let mut url = self.url.clone();

@@ -1,6 +1,7 @@
 //! What every door works with: settings, the store, keys, and the pools around them.
 
 use crate::settings::Settings;
+use billing::desk::Desk;
 use credits::Ledger;
 use gate::guest_cookie::GuestKeys;
 use identity::HashPool;
@@ -21,6 +22,8 @@ pub struct App {
     pub hasher: HashPool,
     pub outbox: Outbox,
     pub ledger: Ledger,
+    /// `None`: nothing is sold here.
+    pub billing: Option<Desk>,
     pub clock: Arc<dyn Clock>,
 }
 

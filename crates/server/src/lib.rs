@@ -3,6 +3,7 @@
 //! - [`edge`] stands before every door: connections, limits, request ids, headers, CORS, log and metrics.
 //! - [`auth`] is the Better Auth door, `/api/auth`.
 //! - [`credits`] is the door for an app's backend, `/api/credits`; [`service`] is what such doors have in common.
+//! - [`billing`] hears from Stripe and sells for an app's backend, `/api/billing`.
 //! - [`gate`] is asked by backends and proxies whether a request may pass, `/api/gate`.
 //! - [`guest`] gives visitors without an account a cookie, `/api/guest`.
 //! - [`dev`] is what only `tollgate dev` shows: the start page and the inbox.
@@ -12,6 +13,7 @@
 
 pub mod app;
 pub mod auth;
+pub mod billing;
 pub mod credits;
 pub mod dev;
 pub mod edge;

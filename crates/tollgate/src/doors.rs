@@ -8,7 +8,7 @@ use server::dev::{self, Dev};
 use server::edge::{Edge, Metrics, Shutdown};
 use server::openapi::{self, CookieNames, RouteDoc};
 use server::operations::{self, Operations};
-use server::{App, Settings, auth, credits, gate, guest};
+use server::{App, Settings, auth, billing, credits, gate, guest};
 use std::sync::Arc;
 
 /// What all doors offer: the OpenAPI document and the names in `/metrics` come from it.
@@ -16,6 +16,7 @@ fn all_routes(settings: &Settings) -> Vec<RouteDoc> {
     let dev = if settings.dev { dev::ROUTES } else { &[] };
     let mut routes = auth::route_docs();
     routes.extend(credits::route_docs());
+    routes.extend(billing::route_docs());
     routes.extend(gate::route_docs());
     routes.extend(guest::ROUTES);
     routes.extend(dev.iter().chain(operations::ROUTES).copied());
@@ -49,7 +50,7 @@ impl Doors {
             shutdown: shutdown.clone(),
         });
         let doors = auth::router(app).merge(credits::router(app));
-        let doors = doors.merge(gate::router(app)).merge(guest::router(app));
+        let doors = doors.merge(billing::router(app)).merge(gate::router(app)).merge(guest::router(app));
         let doors = match dev {
             Some(dev) => doors.merge(dev::router(dev)),
             None => doors,

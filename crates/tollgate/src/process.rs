@@ -1,6 +1,7 @@
 //! The running server: its rooms put together, its background work, and its orderly end.
 
 pub mod bookkeeping;
+pub mod selling;
 
 use crate::config::{Config, Transport};
 use crate::deployment::{cores, open_store, schema_failure, secrets_of, smtp, store_failure, vault_failure};
@@ -127,6 +128,7 @@ pub fn run(
             (prepared.store.clone(), prepared.vault.clone(), rooms.app.ledger.clone());
         let bookkeeping = tokio::spawn(bookkeeping::run(store, vault, ledger, walk.clone()));
         let mailer = tokio::spawn(rooms.mailer.clone().run(stopping(shutdown.clone())));
+        let selling = tokio::spawn(selling::run(rooms.app.billing.clone(), stopping(shutdown.clone())));
         let mails_leave = !matches!(prepared.config.mail.transport, Transport::Unset);
         let known = Known { operations_apart: own.is_some(), mails_leave, ..prepared.known.clone() };
         let dev = Dev::of(&rooms.app, rooms.templates.clone(), known);
@@ -148,8 +150,8 @@ pub fn run(
         let _ = operations.await;
         sweeper.abort();
         bookkeeping.abort();
-        // It was told to stop together with the server.
-        let _ = tokio::time::timeout(DRAIN, mailer).await;
+        // They were told to stop together with the server.
+        let _ = tokio::time::timeout(DRAIN, async { tokio::join!(mailer, selling) }).await;
         Ok(drained.cut)
     })?;
     tracing::info!(cut, "stopped");
@@ -221,7 +223,20 @@ impl Rooms {
         let signer = Signer::new(&settings.secrets);
         let guest_keys = GuestKeys::new(&settings.guest.secrets);
         let ledger = prepared.block_on(ledger(prepared, config.credits.clone()))?;
-        let app = App { settings, store, counters, vault, signer, guest_keys, hasher, outbox, ledger, clock };
+        let billing = selling::desk(config, &store, &vault)?;
+        let app = App {
+            settings,
+            store,
+            counters,
+            vault,
+            signer,
+            guest_keys,
+            hasher,
+            outbox,
+            ledger,
+            billing,
+            clock,
+        };
         Ok(Rooms { app: Arc::new(app), mailer, templates })
     }
 }

@@ -51,7 +51,9 @@ macro_rules! codes {
 
 codes! {
     AccountNotFound "ACCOUNT_NOT_FOUND" BAD_REQUEST "Account not found";
+    AlreadySubscribed "ALREADY_SUBSCRIBED" CONFLICT "There is a subscription already. Change it instead of buying another one.";
     BannedUser "BANNED_USER" FORBIDDEN "You have been banned from this application. Please contact support if you believe this is an error.";
+    BillingOff "BILLING_NOT_CONFIGURED" NOT_FOUND "Nothing is sold here yet: the operator has not connected Stripe.";
     BodyTooLarge "PAYLOAD_TOO_LARGE" PAYLOAD_TOO_LARGE "The request body is too large";
     BodyTooSlow "REQUEST_TIMEOUT" REQUEST_TIMEOUT "The request body did not arrive in time";
     ChangeEmailDisabled "CHANGE_EMAIL_DISABLED" BAD_REQUEST "Change email is disabled";
@@ -77,7 +79,9 @@ codes! {
     UnknownLink "INVALID_TOKEN" NOT_FOUND "Invalid token";
     DeferRequired "METHOD_NOT_ALLOWED_DEFER_SESSION_REQUIRED" METHOD_NOT_ALLOWED "POST method requires deferSessionRefresh to be enabled in session config";
     MissingOrNullOrigin "MISSING_OR_NULL_ORIGIN" FORBIDDEN "Missing or null Origin";
+    NotAMember "USER_IS_NOT_A_MEMBER_OF_THE_ORGANIZATION" FORBIDDEN "User is not a member of the organization";
     NotFound "NOT_FOUND" NOT_FOUND "Not found";
+    NotSubscribed "SUBSCRIPTION_NOT_FOUND" BAD_REQUEST "There is no subscription that could be changed";
     PasswordCompromised "PASSWORD_COMPROMISED" BAD_REQUEST "This password is one of the first that guessers try. Please choose another one.";
     PasswordTooLong "PASSWORD_TOO_LONG" BAD_REQUEST "Password too long";
     PasswordTooShort "PASSWORD_TOO_SHORT" BAD_REQUEST "Password too short";
@@ -85,6 +89,8 @@ codes! {
     SessionNotFresh "SESSION_NOT_FRESH" FORBIDDEN "Session is not fresh";
     SignInDisabled "EMAIL_PASSWORD_DISABLED" BAD_REQUEST "Email and password is not enabled";
     SignUpDisabled "EMAIL_PASSWORD_SIGN_UP_DISABLED" BAD_REQUEST "Email and password sign up is not enabled";
+    StripeRefused "STRIPE_REFUSED" BAD_GATEWAY "The payment service refused the request. Nothing was charged; please tell the operator.";
+    StripeSilent "STRIPE_UNAVAILABLE" SERVICE_UNAVAILABLE "The payment service does not answer. Nothing was charged; please try again in a moment.";
     Unauthorized "UNAUTHORIZED" UNAUTHORIZED "Unauthorized";
     UserExists "USER_ALREADY_EXISTS_USE_ANOTHER_EMAIL" UNPROCESSABLE_ENTITY "User already exists. Use another email.";
     UserNotFound "USER_NOT_FOUND" BAD_REQUEST "User not found";

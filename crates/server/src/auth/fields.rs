@@ -124,6 +124,22 @@ impl Fields {
     }
 
     /// A string that must look like an address; the problem is a validation problem here.
+    /// A whole number from 1 on.
+    pub fn maybe_amount(&mut self, name: &'static str) -> Option<i64> {
+        self.ask(name, false, false);
+        match self.member(name) {
+            None => None,
+            Some(value) => {
+                let number = value.as_i64().filter(|number| *number >= 1);
+                if number.is_none() {
+                    let found = kind(value);
+                    self.expected(name, "integer from 1 on", found);
+                }
+                number
+            }
+        }
+    }
+
     pub fn email(&mut self, name: &'static str) -> String {
         let text = self.text(name);
         let is_text = matches!(self.member(name), Some(Value::String(_)));

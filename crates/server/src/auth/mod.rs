@@ -6,6 +6,7 @@
 
 mod accounts;
 mod beginning;
+mod billing;
 mod body;
 mod callback;
 pub(crate) mod cookies;
@@ -94,6 +95,15 @@ endpoints![
     credits::CreditsBalance,
     credits::CreditsEntries,
     credits::CreditsUsage,
+    billing::BillingCatalog,
+    billing::BillingCheckout,
+    billing::BillingCheckoutStatus,
+    billing::BillingPortal,
+    billing::BillingSubscription,
+    billing::BillingChange,
+    billing::BillingCancel,
+    billing::BillingResume,
+    billing::BillingInvoices,
     misc::Alive,
     misc::ErrorPage,
 ];

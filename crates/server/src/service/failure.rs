@@ -59,6 +59,17 @@ pub(crate) enum Failure {
     RateLimited { seconds: i64 },
     #[error("the request comes from a page that is not trusted; its origin has to be one of trusted_origins")]
     ForeignOrigin,
+    /// A delivery of Stripe's that cannot be believed.
+    #[error("{0}")]
+    Unsigned(String),
+    #[error("billing is not configured; set stripe.secret_key")]
+    BillingOff,
+    /// Stripe is not there, or too slow.
+    #[error("Stripe does not answer, try again soon")]
+    StripeSilent,
+    /// Stripe understood the call and refused it, or answered what nobody understands.
+    #[error("Stripe refused: {0}")]
+    StripeRefused(String),
     #[error("{0}")]
     Store(#[from] store::Error),
 }
@@ -117,6 +128,25 @@ impl Failure {
         }
     }
 
+    /// What came of a call to Stripe. Its words are for the log as well: an operator has to act on a refusal.
+    pub fn of_billing(error: billing::desk::Error) -> Failure {
+        use billing::Problem;
+        use billing::desk::Error;
+        use billing::stripe::Trouble;
+        match error {
+            Error::Problem(Problem::Store(error)) => Failure::Store(error),
+            Error::Stripe(Trouble::Unavailable(reason)) => {
+                tracing::warn!(reason, "Stripe does not answer");
+                Failure::StripeSilent
+            }
+            Error::Stripe(trouble) => {
+                tracing::error!(%trouble, "a call to Stripe failed");
+                Failure::StripeRefused(trouble.to_string())
+            }
+            Error::Problem(problem) => Failure::Store(store::Error::Fault(problem.to_string())),
+        }
+    }
+
     /// Status and code.
     pub fn parts(&self) -> (StatusCode, &'static str) {
         match self {
@@ -139,6 +169,10 @@ impl Failure {
             Failure::GuestLimitReached { .. } => (StatusCode::TOO_MANY_REQUESTS, "guest_limit_reached"),
             Failure::RateLimited { .. } => (StatusCode::TOO_MANY_REQUESTS, "rate_limited"),
             Failure::ForeignOrigin => (StatusCode::FORBIDDEN, "forbidden"),
+            Failure::Unsigned(_) => (StatusCode::BAD_REQUEST, "invalid_request"),
+            Failure::BillingOff => (StatusCode::NOT_FOUND, "not_found"),
+            Failure::StripeSilent => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+            Failure::StripeRefused(_) => (StatusCode::BAD_GATEWAY, "unavailable"),
             Failure::Store(error) if error.is_unavailable() => {
                 (StatusCode::SERVICE_UNAVAILABLE, "unavailable")
             }
@@ -217,6 +251,9 @@ impl Failure {
             | Failure::GuestLimitReached { seconds, .. }
             | Failure::RateLimited { seconds } => {
                 headers.insert(RETRY_AFTER, HeaderValue::from((*seconds).max(1)));
+            }
+            Failure::StripeSilent => {
+                headers.insert(RETRY_AFTER, HeaderValue::from(UNAVAILABLE_SECONDS));
             }
             Failure::Store(error) if error.is_unavailable() => {
                 headers.insert(RETRY_AFTER, HeaderValue::from(UNAVAILABLE_SECONDS));

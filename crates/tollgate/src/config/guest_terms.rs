@@ -119,7 +119,7 @@ mod tests {
             ("address_allowances = { generate = 3 }", "A guest has no allowance for `generate`."),
             ("ttl = \"31d\"", "`31d` is out of bounds."),
             ("on_counter_loss = \"allow\"", "`allow` is not known here."),
-            ("allowance = { generate = 3 }", "There is no such setting."),
+            ("allowance = 3", "There is no such setting."),
         ] {
             let problems = with_terms(text, &[]).problems;
             assert_eq!(problems.len(), 1, "{text}: {problems:?}");

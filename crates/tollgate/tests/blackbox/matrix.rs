@@ -232,6 +232,60 @@ const ROWS: &[Row] = &[
     row("GET", "/api/credits/limits", backends(200), |things| of_user(things, "limits")),
     row("GET", "/api/credits/events", backends(200), |things| of_user(things, "events")),
     row("GET", "/api/credits/features", backends(200), |_| Request::get("/api/credits/features")),
+    // Stripe is asked nothing: what is refused is refused before.
+    row("GET", "/api/auth/billing/catalog", everybody(200), |_| Request::get("/api/auth/billing/catalog")),
+    row("POST", "/api/auth/billing/checkout", members(400), |_| {
+        post("/billing/checkout", json!({"price": "absent"}))
+    }),
+    row("GET", "/api/auth/billing/checkout-status", members(404), |_| {
+        Request::get("/api/auth/billing/checkout-status?session=absent")
+    }),
+    row("POST", "/api/auth/billing/portal", members(403), |_| {
+        post("/billing/portal", json!({"returnUrl": "https://elsewhere.example"}))
+    }),
+    row("GET", "/api/auth/billing/subscription", members(200), |_| {
+        Request::get("/api/auth/billing/subscription")
+    }),
+    row("POST", "/api/auth/billing/subscription/change", members(400), |_| {
+        post("/billing/subscription/change", json!({"plan": "absent"}))
+    }),
+    row("POST", "/api/auth/billing/subscription/cancel", members(400), |_| {
+        post("/billing/subscription/cancel", json!({}))
+    }),
+    row("POST", "/api/auth/billing/subscription/resume", members(400), |_| {
+        post("/billing/subscription/resume", json!({}))
+    }),
+    row("GET", "/api/auth/billing/invoices", members(200), |_| Request::get("/api/auth/billing/invoices")),
+    row("GET", "/api/billing/catalog", backends(200), |_| Request::get("/api/billing/catalog")),
+    row("POST", "/api/billing/checkout", backends(422), |things| {
+        billed(things, "checkout", json!({"price": "absent"}))
+    }),
+    row("GET", "/api/billing/checkout-status", backends(404), |things| {
+        Request::get(&format!("/api/billing/checkout-status?user_id={}&session=absent", things.user_id))
+    }),
+    row("POST", "/api/billing/portal", backends(422), |things| {
+        billed(things, "portal", json!({"return_url": "https://elsewhere.example"}))
+    }),
+    row("GET", "/api/billing/subscription", backends(200), |things| {
+        Request::get(&format!("/api/billing/subscription?user_id={}", things.user_id))
+    }),
+    row("POST", "/api/billing/subscription/change", backends(409), |things| {
+        billed(things, "subscription/change", json!({"plan": "absent"}))
+    }),
+    row("POST", "/api/billing/subscription/cancel", backends(409), |things| {
+        billed(things, "subscription/cancel", json!({}))
+    }),
+    row("POST", "/api/billing/subscription/resume", backends(409), |things| {
+        billed(things, "subscription/resume", json!({}))
+    }),
+    row("GET", "/api/billing/invoices", backends(200), |things| {
+        Request::get(&format!("/api/billing/invoices?user_id={}", things.user_id))
+    }),
+    row("GET", "/api/billing/events", backends(200), |_| Request::get("/api/billing/events")),
+    // Only what Stripe signed is taken.
+    row("POST", "/api/billing/webhook", everybody(400), |_| {
+        Request::new("POST", "/api/billing/webhook").json(&json!({"id": "evt_1", "type": "invoice.paid"}))
+    }),
     // A backend passes on the cookie of whoever asks, and names whom the request is about.
     row("POST", "/api/gate/authorize", PASSED_ON, |things| {
         Request::post("/api/gate/authorize", &json!({"user_id": things.user_id}))
@@ -265,7 +319,8 @@ const NOTHING: [(&str, &str); 3] = [
 ];
 
 const SIGNS_IN: &str = "signs-in@example.com";
-const SETTINGS: &str = "[accounts]\nchange_email = true\ndelete_user = true\n";
+const SETTINGS: &str = "[accounts]\nchange_email = true\ndelete_user = true\n\
+    [stripe]\nsecret_key = \"sk_test_matrix\"\nwebhook_secrets = [\"whsec_matrix\"]\napi_base = \"http://127.0.0.1:9\"\n";
 
 fn post(path: &str, body: Value) -> Request {
     Request::post(&format!("/api/auth{path}"), &body)
@@ -280,6 +335,10 @@ fn keyed(things: &Things, method: &str, path: &str, body: Value) -> Request {
 fn owned(things: &Things, mut members: Value) -> Value {
     members["user_id"] = json!(things.user_id);
     members
+}
+
+fn billed(things: &Things, path: &str, body: Value) -> Request {
+    Request::new("POST", &format!("/api/billing/{path}")).json(&owned(things, body))
 }
 
 fn of_user(things: &Things, path: &str) -> Request {

@@ -1,0 +1,82 @@
+//! Billing as this process runs it: the desk, the work on events, and the hourly reconciliation.
+
+use crate::config::Config;
+use crate::settings::owner_exists;
+use crate::terminal::Failure;
+use billing::desk::{Desk, Terms, Tools};
+use billing::reconcile::Mode;
+use billing::signature::Verifier;
+use billing::stripe::{Options, Stripe};
+use kernel::{SystemClock, Vault, random};
+use std::sync::Arc;
+use std::time::Duration;
+use store::Store;
+
+/// Who is due is asked so often; the hour itself is kept in the store, for all nodes together.
+const LOOK: Duration = Duration::from_secs(60);
+
+/// `None` when nothing is sold.
+pub fn desk(config: &Config, store: &Store, vault: &Vault) -> Result<Option<Desk>, Failure> {
+    let stripe = &config.stripe;
+    let Some(secret_key) = stripe.secret_key.clone() else { return Ok(None) };
+    let options =
+        Options { secret_key, api_base: stripe.api_base.clone(), api_version: stripe.api_version.clone() };
+    let client = Stripe::new(&options).ok_or_else(|| {
+        Failure::new(
+            "stripe.secret_key or stripe.api_version cannot be sent.",
+            "Copy them again: both are visible ASCII characters without spaces.",
+        )
+    })?;
+    let terms = Terms {
+        catalogue: stripe.catalogue.clone(),
+        policy: stripe.policy,
+        livemode: stripe.livemode(),
+        automatic_tax: stripe.automatic_tax,
+        promotion_codes: stripe.promotion_codes,
+    };
+    Ok(Some(Desk::new(Tools {
+        store: store.clone(),
+        vault: vault.clone(),
+        ledger: Arc::new(config.credits.clone()),
+        owner_exists: owner_exists(),
+        clock: Arc::new(SystemClock),
+        stripe: client,
+        terms,
+        verifier: Verifier::new(&stripe.webhook_secrets, stripe.tolerance),
+    })))
+}
+
+/// Runs until `shutdown` is ready.
+pub async fn run(desk: Option<Desk>, shutdown: impl Future<Output = ()>) {
+    let Some(desk) = desk else { return };
+    let rounds = tokio::spawn(reconcile(desk.clone()));
+    desk.work(shutdown).await;
+    rounds.abort();
+}
+
+async fn reconcile(desk: Desk) {
+    loop {
+        let factor = random::jitter(&mut random::secure());
+        tokio::time::sleep(LOOK.mul_f64(factor)).await;
+        let round = async {
+            if !desk.reconcile_is_due().await? {
+                return Ok(None);
+            }
+            desk.reconcile(Mode::PutRight, &mut |_, _| {}).await.map(Some)
+        };
+        match round.await {
+            Ok(None) => {}
+            Ok(Some(report)) => {
+                for effect in &report.effects {
+                    tracing::warn!(effect, "reconciliation put something right");
+                }
+                tracing::debug!(
+                    events = report.events,
+                    checkouts = report.checkouts,
+                    "reconciled with Stripe"
+                );
+            }
+            Err(error) => tracing::warn!(%error, "not reconciled with Stripe; the next round tries again"),
+        }
+    }
+}
