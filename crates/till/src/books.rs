@@ -106,7 +106,7 @@ impl Books {
             "bps" => self.portal_sessions.get(id).map(|session| self.show_portal_session(session)),
             "pi" => self.payment_intents.get(id).map(PaymentIntent::shown),
             "seti" => self.setup_intents.get(id).map(SetupIntent::shown),
-            "ch" => self.charges.get(id).map(|charge| self.show_charge(charge)),
+            "ch" | "py" => self.charges.get(id).map(|charge| self.show_charge(charge)),
             "re" => self.refunds.get(id).map(Refund::shown),
             "dp" => self.disputes.get(id).map(Dispute::shown),
             "sub" => self.subscriptions.get(id).map(|subscription| self.show_subscription(subscription)),

@@ -108,6 +108,7 @@ impl Books {
     fn emit_with(&mut self, kind: &'static str, id: &str, before: Option<Value>) {
         let Some(object) = self.shown(id) else {
             // Every caller has just made or changed the object.
+            debug_assert!(false, "{kind} of {id}, which is not there");
             tracing::error!(kind, id, "an event of an object that is not there");
             return;
         };

@@ -74,6 +74,10 @@ impl Faults {
         self.0.clear();
     }
 
+    pub(crate) fn left(&self) -> u32 {
+        self.0.iter().map(|order| order.left).fold(0, u32::saturating_add)
+    }
+
     /// The fault for this request, if one is ordered.
     pub(crate) fn take(&mut self, path: &str) -> Option<Fault> {
         let place = self.0.iter().position(|order| path.starts_with(&order.path))?;

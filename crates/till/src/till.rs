@@ -432,6 +432,12 @@ impl Till {
         self.0.desk.faults().clear();
     }
 
+    /// How many requests have yet to meet a fault.
+    #[must_use]
+    pub fn faults_left(&self) -> u32 {
+        self.0.desk.faults().left()
+    }
+
     /// Every call the till understands, with the names of its parameters.
     #[must_use]
     pub fn known_calls() -> Value {
