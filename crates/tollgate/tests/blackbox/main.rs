@@ -11,6 +11,8 @@ mod harness;
 mod accounts;
 mod backups;
 mod bearer;
+mod client_app;
+mod client_calls;
 mod commands;
 mod credits_batches;
 mod credits_door;
