@@ -38,11 +38,24 @@ fn requests(cookie: &str) -> Vec<Request> {
         Request::post("/api/auth/sign-in/email", &json!({"email": "ada@example.com", "password": PASSWORD})),
         Request::post("/api/auth/request-password-reset", &json!({"email": "ada@example.com"})),
         Request::get("/api/auth/verify-email?token=none"),
+        // Nobody can tell whether this is a key; whoever asks without one is a proxy that can be told nothing either.
+        asked_at_the_gate(cookie, json!({})),
+        asked_at_the_gate(cookie, json!({"charge": {"amount": 1}})).header("Idempotency-Key", "gone"),
+        Request::get("/api/gate/forward")
+            .header("X-Forwarded-Method", "GET")
+            .header("X-Forwarded-Uri", "/")
+            .header("Accept", "text/html")
+            .header("Cookie", cookie),
     ];
     let from = |(number, request): (usize, Request)| {
         request.header("X-Forwarded-For", &format!("192.0.2.{}", number + 1))
     };
     all.into_iter().enumerate().map(from).collect()
+}
+
+fn asked_at_the_gate(cookie: &str, body: serde_json::Value) -> Request {
+    let key = format!("Bearer tg_sk_{}", "a".repeat(40));
+    Request::post("/api/gate/authorize", &body).header("Authorization", &key).header("Cookie", cookie)
 }
 
 fn timed(address: SocketAddr, request: &Request) -> (Response, Duration) {

@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use crate::harness::app::App;
 use crate::harness::credits::{Backend, text};
-use crate::harness::proxy::{Proxy, block_of_guide, replaced};
+use crate::harness::guide::{block_of_guide, replaced};
+use crate::harness::proxy::Proxy;
 use crate::harness::server::free_address;
 use crate::harness::{Browser, Connection, Engine, Request, Response, Server};
 

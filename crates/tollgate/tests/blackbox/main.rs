@@ -38,6 +38,7 @@ mod gate_authorize;
 mod gate_charges;
 mod gate_forward;
 mod gate_proxies;
+mod gate_sessions;
 mod guest_allowances;
 mod guest_door;
 mod guest_promotion;

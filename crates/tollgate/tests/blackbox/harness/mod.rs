@@ -22,6 +22,7 @@ pub mod credits;
 pub mod database;
 pub mod gate;
 pub mod guest;
+pub mod guide;
 pub mod http;
 pub mod mail;
 pub mod mail_sink;

@@ -15,31 +15,6 @@ pub struct Proxy {
     folder: TempDir,
 }
 
-/// The code block of that language in a page of docs/guide. There must be one.
-#[track_caller]
-pub fn block_of_guide(page: &str, language: &str) -> String {
-    let path = format!("{}/../../docs/guide/{page}", env!("CARGO_MANIFEST_DIR"));
-    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
-    let mut blocks = text
-        .split("```")
-        .skip(1)
-        .step_by(2)
-        .filter_map(|block| block.strip_prefix(language)?.strip_prefix('\n'));
-    match (blocks.next(), blocks.next()) {
-        (Some(block), None) => block.to_owned(),
-        _ => panic!("{page} has not one block of {language}"),
-    }
-}
-
-/// The text with each of these replaced, which must stand in it.
-#[track_caller]
-pub fn replaced(text: &str, pairs: &[(&str, String)]) -> String {
-    pairs.iter().fold(text.to_owned(), |text, (from, to)| {
-        assert!(text.contains(from), "the guide does not say `{from}`");
-        text.replace(from, to)
-    })
-}
-
 impl Proxy {
     /// nginx with these servers, which listen on that address.
     pub fn nginx(address: SocketAddr, servers: &str) -> Proxy {
