@@ -3,7 +3,10 @@
 use crate::account::Account;
 use crate::answer::Receipt;
 use crate::command::{Action, Command, Idempotency, Refusal, Target};
-use crate::keys::{Beside, KeptEntry, KeptText, Known, Place, difference, key_id, plain_request};
+use crate::entry::Entry;
+use crate::keys::{
+    Beside, KeptEntry, KeptText, Known, Place, difference, kept_request, key_id, plain_request,
+};
 use crate::lane::OwnerExists;
 use crate::machine::{self, Lack, Outcome, Stop};
 use crate::owner::{AccountId, Owner};
@@ -283,26 +286,26 @@ impl Batch<'_> {
         let Bench { settings, now, .. } = self.bench;
         let mut receipt = Receipt::new(settings, account, &command.action, outcome, now);
         if let Some((id, given)) = key {
+            let request = kept_request(&given.request, &command.action, account);
             match receipt.entry() {
                 Some(entry) => {
-                    let request = &given.request;
                     let plain = *request == plain_request(entry, &account.owner);
                     let key = KeyOnEntry {
                         id: id.clone().into_owned(),
-                        request: (!plain).then(|| request.clone()),
+                        request: (!plain).then(|| request.to_string()),
                         answer: Beside::text(entry, &receipt.figures),
                     };
                     account.changed.keys.insert(entry.seq, key);
                 }
                 None => {
                     let answer = receipt.render().to_string();
-                    let (request, status) = (given.request.clone(), receipt.status.into());
+                    let (request, status) = (request.to_string(), receipt.status.into());
                     let kept = KeptText { request, status, answer };
                     self.rows.push((id.clone().into_owned(), kept));
                 }
             }
             if self.repeated.contains(&*id) {
-                let request = given.request.clone();
+                let request = request.into_owned();
                 self.keys.insert(id.clone().into_owned(), Known::Fresh { request, receipt: receipt.clone() });
                 self.fresh.push(id.into_owned());
             }
@@ -335,15 +338,15 @@ impl Batch<'_> {
         known: Known,
         given: &Idempotency,
     ) -> Result<Result<Receipt, Refusal>, Error> {
-        let differs = |request: &str| {
-            difference(request, &given.request).map(|field| Err(Refusal::KeyMismatch { field }))
+        let differs = |kept: &str, entry: Option<&Entry>| {
+            difference(kept, &given.request, entry).map(|field| Err(Refusal::KeyMismatch { field }))
         };
         let (refused, receipt) = match known {
-            Known::Fresh { request, receipt } => (differs(&request), Some(receipt.again())),
-            Known::Text(kept) => (differs(&kept.request), kept.receipt()),
+            Known::Fresh { request, receipt } => (differs(&request, receipt.entry()), Some(receipt.again())),
+            Known::Text(kept) => (differs(&kept.request, None), kept.receipt()),
             Known::Entry(kept) => {
                 let (owner, unit) = self.holder(tx, &kept.entry.account)?;
-                match differs(&kept.request(&owner)) {
+                match differs(&kept.request(&owner), Some(&kept.entry)) {
                     Some(refused) => (Some(refused), None),
                     None => (None, again_of_entry(tx, *kept, owner, unit)?),
                 }

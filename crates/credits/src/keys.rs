@@ -4,7 +4,7 @@
 //! grant as it came, the hold as it ended. What else the answer said, the entry's row says beside. Commands that make no
 //! entry (hold, release, extend) have a row of the keys with the text of the answer.
 
-use crate::account::{Hold, Lot};
+use crate::account::{Account, Hold, Lot};
 use crate::answer::{Content, Receipt, Rows};
 use crate::command::{Action, Figures, Idempotency};
 use crate::entry::{Entry, Kind};
@@ -13,6 +13,7 @@ use crate::owner::{AccountId, Item, Owner, parse_item};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// 128 bits: no two requests will meet.
@@ -256,14 +257,45 @@ pub(crate) fn plain_request(entry: &Entry, owner: &Owner) -> String {
     object.end()
 }
 
-/// The first member in which two requests differ.
-pub(crate) fn difference(one: &str, other: &str) -> Option<String> {
-    if one == other {
+/// What is kept of a request. The amount of a capture or refund goes without saying where leaving it out would have
+/// meant the same: only the ledger knows what that is, and the entry tells it later.
+pub(crate) fn kept_request<'a>(given: &'a str, action: &Action, account: &Account) -> Cow<'a, str> {
+    let is_default = match *action {
+        Action::Capture { hold, amount: Some(amount), .. } => {
+            account.holds.get(&hold).is_some_and(|hold| hold.amount == amount)
+        }
+        Action::Refund { entry, amount: Some(_), .. } | Action::Reinstate { entry, amount: Some(_), .. } => {
+            // Nothing is left of it.
+            account.originals.get(&entry).is_some_and(|(original, back)| original.amount + back == 0)
+        }
+        _ => false,
+    };
+    if !is_default {
+        return given.into();
+    }
+    let mut rest = members(given);
+    rest.remove("amount");
+    // Texts and numbers are JSON.
+    serde_json::to_string(&rest).map_or(given.into(), Cow::Owned)
+}
+
+/// The first member in which a request differs from the one that was [kept](kept_request) and made the entry.
+pub(crate) fn difference(kept: &str, given: &str, entry: Option<&Entry>) -> Option<String> {
+    if kept == given {
         return None;
     }
-    let parse =
-        |text: &str| serde_json::from_str::<BTreeMap<String, serde_json::Value>>(text).unwrap_or_default();
-    let (one, other) = (parse(one), parse(other));
-    let names = one.keys().chain(other.keys()).collect::<BTreeSet<_>>();
-    names.into_iter().find(|name| one.get(*name) != other.get(*name)).cloned()
+    let (kept, mut given) = (members(kept), members(given));
+    let has_default = |entry: &&Entry| matches!(entry.kind, Kind::Capture | Kind::Refund | Kind::Reinstate);
+    if let Some(entry) = entry.filter(has_default)
+        && !kept.contains_key("amount")
+        && given.get("amount").and_then(serde_json::Value::as_i64) == Some(entry.amount.abs())
+    {
+        given.remove("amount");
+    }
+    let names = kept.keys().chain(given.keys()).collect::<BTreeSet<_>>();
+    names.into_iter().find(|name| kept.get(*name) != given.get(*name)).cloned()
+}
+
+fn members(request: &str) -> BTreeMap<String, serde_json::Value> {
+    serde_json::from_str(request).unwrap_or_default()
 }

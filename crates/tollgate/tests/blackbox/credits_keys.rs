@@ -225,3 +225,60 @@ fn every_answer_is_given_again_as_it_was_at_first(engine: Engine) {
     books_balance(&server.database);
 }
 on_both_engines!(every_answer_is_given_again_as_it_was_at_first);
+
+/// What leaving the amount out means is known to the ledger only; written out it is the same request.
+fn a_default_amount_may_be_written_out_or_not(engine: Engine) {
+    let server = Server::start(engine);
+    let (mut backend, user) = (Backend::of(&server), make_user(&server));
+    backend.grant(&user, 1_000);
+    let amount = |amount: i64| json!({"amount": amount});
+    let mut replays = |path: &str, base: &Value, first: &Value, others: [(&Value, bool); 3]| {
+        let key = fresh_key();
+        let done = backend.post(path, &key, &merged(base.clone(), first.clone()));
+        assert!(matches!(done.status, 200 | 201), "{}", done.text());
+        for (other, same) in others {
+            let again = backend.post(path, &key, &merged(base.clone(), other.clone()));
+            if same {
+                assert!(is_replay(&again), "{path} {first} then {other}: {}", again.text());
+                assert_eq!((again.status, again.text()), (done.status, done.text()));
+            } else {
+                assert_eq!(
+                    field(&again, 409, "idempotency_mismatch"),
+                    "amount",
+                    "{path} {first} then {other}"
+                );
+            }
+        }
+    };
+    let nothing = json!({});
+    let mut other = Backend::of(&server);
+    for (first, others) in [
+        (&nothing, [(&amount(60), true), (&nothing, true), (&amount(59), false)]),
+        (&amount(60), [(&nothing, true), (&amount(60), true), (&amount(61), false)]),
+        (&amount(45), [(&amount(45), true), (&nothing, false), (&amount(60), false)]),
+    ] {
+        let hold = other.hold(&user, 60);
+        replays(&format!("holds/{hold}/capture"), &nothing, first, others);
+    }
+    // With a cap more than all of it spends the same, and is another request.
+    let (hold, cap) = (other.hold(&user, 60), json!({"above": "cap"}));
+    let others = [(&amount(90), true), (&nothing, false), (&amount(60), false)];
+    replays(&format!("holds/{hold}/capture"), &cap, &amount(90), others);
+    for (before, first, others) in [
+        (0, &nothing, [(&amount(20), true), (&nothing, true), (&amount(19), false)]),
+        (0, &amount(20), [(&nothing, true), (&amount(20), true), (&amount(21), false)]),
+        // What was left, and no more.
+        (15, &nothing, [(&amount(5), true), (&nothing, true), (&amount(20), false)]),
+        (15, &amount(5), [(&nothing, true), (&amount(5), true), (&amount(20), false)]),
+        (0, &amount(5), [(&amount(5), true), (&nothing, false), (&amount(20), false)]),
+    ] {
+        let entry = other.debit(&user, 20).expect(201).json()["entry"]["id"].clone();
+        let base = json!({"entry_id": entry, "reason": "r"});
+        if before > 0 {
+            post(&mut other, "refunds", merged(base.clone(), amount(before))).expect(201);
+        }
+        replays("refunds", &base, first, others);
+    }
+    books_balance(&server.database);
+}
+on_both_engines!(a_default_amount_may_be_written_out_or_not);
