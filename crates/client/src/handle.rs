@@ -54,10 +54,16 @@ impl Tollgate {
     /// # Ok::<(), tollgate_client::BuildError>(())
     /// ```
     pub fn from_env() -> Result<Tollgate, BuildError> {
-        let address = variable("TOLLGATE_URL").map_err(|_| BuildError::Address)?;
+        Tollgate::from_variables(variable)
+    }
+
+    fn from_variables(
+        variable: impl Fn(&str) -> Result<Option<String>, NotText>,
+    ) -> Result<Tollgate, BuildError> {
+        let address = variable("TOLLGATE_URL").map_err(|NotText| BuildError::Address)?;
         let mut builder = Tollgate::builder(address.ok_or(BuildError::NoAddress)?);
         for name in ["TOLLGATE_KEY", "TOLLGATE_SERVICE_KEY"] {
-            if let Some(key) = variable(name).map_err(|_| BuildError::ServiceKey)? {
+            if let Some(key) = variable(name).map_err(|NotText| BuildError::ServiceKey)? {
                 builder = builder.service_key(key);
             }
         }
@@ -297,13 +303,16 @@ impl fmt::Debug for Builder {
     }
 }
 
-/// An error is a value that is no text; it is not shown.
+/// A variable of the environment holds something else; it is not shown.
+struct NotText;
+
+/// What is empty is not set.
 #[expect(clippy::disallowed_methods, reason = "`from_env` is there to read the environment")]
-fn variable(name: &str) -> Result<Option<String>, ()> {
+fn variable(name: &str) -> Result<Option<String>, NotText> {
     match std::env::var(name) {
         Ok(value) => Ok(Some(value).filter(|value| !value.is_empty())),
         Err(std::env::VarError::NotPresent) => Ok(None),
-        Err(std::env::VarError::NotUnicode(_)) => Err(()),
+        Err(std::env::VarError::NotUnicode(_)) => Err(NotText),
     }
 }
 
@@ -354,6 +363,29 @@ mod tests {
             assert_eq!(error, BuildError::Address, "{bad}");
             assert!(!format!("{error} {error:?}").contains("marker"));
         }
+    }
+
+    #[test]
+    fn the_environment_names_address_and_key() {
+        let of = |set: &[(&str, &str)]| {
+            let set: Vec<(String, String)> =
+                set.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+            Tollgate::from_variables(move |wanted| {
+                Ok(set.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.clone()))
+            })
+        };
+        let authority = |made: Result<Tollgate, BuildError>| {
+            made.unwrap().0.authority.as_ref().map(|value| value.to_str().unwrap().to_owned())
+        };
+        let url = ("TOLLGATE_URL", "http://h");
+        assert_eq!(of(&[]).unwrap_err(), BuildError::NoAddress);
+        assert_eq!(authority(of(&[url])), None);
+        assert_eq!(authority(of(&[url, ("TOLLGATE_KEY", "tg_sk_a")])).as_deref(), Some("Bearer tg_sk_a"));
+        let both = [url, ("TOLLGATE_KEY", "tg_sk_a"), ("TOLLGATE_SERVICE_KEY", "tg_sk_b")];
+        assert_eq!(authority(of(&both)).as_deref(), Some("Bearer tg_sk_b"));
+        assert_eq!(of(&[url, ("TOLLGATE_KEY", "b")]).unwrap_err(), BuildError::ServiceKey);
+        let unreadable = Tollgate::from_variables(|_| Err(NotText));
+        assert_eq!(unreadable.unwrap_err(), BuildError::Address);
     }
 
     #[test]
