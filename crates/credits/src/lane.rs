@@ -3,7 +3,7 @@
 
 use crate::account::Account;
 use crate::answer::Receipt;
-use crate::batch::{self, Bench, Group, Prepared, Receipts, Written};
+use crate::batch::{self, Bench, Care, Group, Prepared, Receipts, Written};
 use crate::command::{Action, Answer, Command, Error, Refusal, Target};
 use crate::owner::{AccountId, Owner};
 use crate::seal::Seal;
@@ -22,6 +22,8 @@ const BATCH: usize = 256;
 const PATIENCE: usize = 8;
 /// How often a batch is tried again after a key that another lane was writing, too.
 const ATTEMPTS: usize = 3;
+/// So many batches look before they change anything, after one that should have: replays and refusals seldom come alone.
+const CAREFUL: usize = 64;
 /// PostgreSQL commits several batches at a time; SQLite has one writer.
 const POSTGRES_LANES: usize = 2;
 /// Accounts that are looked up because something of them ends, and that one transaction settles.
@@ -209,7 +211,7 @@ pub(crate) fn apply_made_in(
     let commands = make(tx)?.into_iter().map(Prepared::new).collect();
     let groups = [Group { commands, atomic: false }];
     let seal = Seal::read(tx, vault, shared)?.unwrap_or_else(|| Seal::new(writer()));
-    let written = batch::run(tx, bench, &mut HashMap::new(), &seal, &groups, false)?;
+    let written = batch::run(tx, bench, &mut HashMap::new(), &seal, &groups, (Care::Careful, false))?;
     Ok(answers(written.receipts.into_iter().flatten().collect()))
 }
 
@@ -222,11 +224,13 @@ struct Lane {
     /// Shared with the transaction that is under way, which takes out what it needs.
     known: Arc<Mutex<HashMap<AccountId, Account>>>,
     seal: Seal,
+    /// So many batches are still run with care.
+    careful: usize,
 }
 
 impl Lane {
     fn new(shared: Arc<Shared>) -> Lane {
-        Lane { shared, known: Arc::default(), seal: Seal::new(writer()) }
+        Lane { shared, known: Arc::default(), seal: Seal::new(writer()), careful: 0 }
     }
 
     async fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
@@ -256,12 +260,15 @@ impl Lane {
 
     async fn write(&mut self, groups: Vec<Group>) -> Result<Vec<Receipts>, store::Error> {
         let groups = Arc::new(groups);
-        let mut written = self.attempt(&groups).await;
+        self.careful = self.careful.saturating_sub(1);
+        let care = if self.careful > 0 { Care::Careful } else { Care::Trusting };
+        let mut written = self.attempt(&groups, care).await;
         for _ in 0..ATTEMPTS {
-            // Nothing was committed: another lane was first with an idempotency key of the same owner, in an account of
-            // another unit. The next attempt finds its row.
+            // Nothing was committed: what was trusted was old or is refused, a key was used before, or another lane was
+            // first with a key of the same owner, in an account of another unit. The next attempt looks.
             let Err(store::Error::Conflict(_)) = written else { break };
-            written = self.attempt(&groups).await;
+            self.careful = CAREFUL;
+            written = self.attempt(&groups, Care::Careful).await;
         }
         match written {
             Ok(Written { receipts, accounts, seal }) => {
@@ -279,7 +286,7 @@ impl Lane {
         }
     }
 
-    async fn attempt(&self, groups: &Arc<Vec<Group>>) -> Result<Written, store::Error> {
+    async fn attempt(&self, groups: &Arc<Vec<Group>>, care: Care) -> Result<Written, store::Error> {
         let (shared, known, seal) = (self.shared.clone(), self.known.clone(), self.seal.clone());
         let groups = groups.clone();
         let run = move |tx: &mut Tx<'_>| {
@@ -289,7 +296,7 @@ impl Lane {
                 owner_exists: &shared.owner_exists,
                 now: shared.clock.now(),
             };
-            batch::run(tx, bench, &mut lock(&known), &seal, &groups, true)
+            batch::run(tx, bench, &mut lock(&known), &seal, &groups, (care, true))
         };
         self.shared.store.write(run).await
     }

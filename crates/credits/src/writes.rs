@@ -12,20 +12,22 @@ use store::{Error, InsertMany, Many, Param, Tx, UpdateMany, params};
 
 const DROP_LIMIT: &str = "DELETE FROM credit_limits WHERE account_id = $1 AND period = $2";
 
-const PUT_ACCOUNTS: InsertMany = InsertMany {
+const ADD_ACCOUNTS: InsertMany = InsertMany {
     into: concat!("INSERT INTO credit_accounts (", account_columns!(), ")"),
     width: 17,
-    tail: "ON CONFLICT (id) DO UPDATE SET version = excluded.version, seq = excluded.seq, hash = excluded.hash,
-        last_at = excluded.last_at, balance = excluded.balance, held = excluded.held, owed = excluded.owed,
-        negative_floor = excluded.negative_floor, lot_count = excluded.lot_count, hold_count = excluded.hold_count,
-        next_due = excluded.next_due, has_limits = excluded.has_limits, closed = excluded.closed, drawn = excluded.drawn",
+    tail: "",
 };
-/// The columns that no index is made of.
+/// The columns that no index is made of. Whoever has changed the account since it was read makes it fail.
 const MOVE_ACCOUNTS: UpdateMany = UpdateMany {
     table: "credit_accounts",
-    keys: &["id"],
+    keys: &["id", "version"],
+    set: &["seq", "hash", "last_at", "balance", "held", "owed", "lot_count", "hold_count", "drawn"],
+    also: "version = credit_accounts.version + 1",
+    every: true,
+};
+/// All that can change.
+const PUT_ACCOUNTS: UpdateMany = UpdateMany {
     set: &[
-        "version",
         "seq",
         "hash",
         "last_at",
@@ -35,11 +37,20 @@ const MOVE_ACCOUNTS: UpdateMany = UpdateMany {
         "lot_count",
         "hold_count",
         "drawn",
+        "negative_floor",
+        "next_due",
+        "has_limits",
+        "closed",
     ],
+    ..MOVE_ACCOUNTS
 };
-/// The same of lots.
-const MOVE_LOTS: UpdateMany =
-    UpdateMany { table: "credit_lots", keys: &["account_id", "no"], set: &["remaining", "held"] };
+const MOVE_LOTS: UpdateMany = UpdateMany {
+    table: "credit_lots",
+    keys: &["account_id", "no"],
+    set: &["remaining", "held"],
+    also: "",
+    every: false,
+};
 const PUT_LOTS: InsertMany = InsertMany {
     into: concat!("INSERT INTO credit_lots (account_id, source_rank, open, ", lot_columns!(), ")"),
     width: 15,
@@ -120,7 +131,8 @@ pub(crate) fn write(
         false => params![&seal.writer, seal.entries, &total, now, &mac],
     };
     let writes = [
-        (Many::Insert(&PUT_ACCOUNTS), rows.accounts.as_slice()),
+        (Many::Insert(&ADD_ACCOUNTS), rows.new_accounts.as_slice()),
+        (Many::Update(&PUT_ACCOUNTS), &rows.accounts),
         (Many::Update(&MOVE_ACCOUNTS), &rows.moved_accounts),
         (Many::Insert(&PUT_LOTS), &rows.lots),
         (Many::Update(&MOVE_LOTS), &rows.moved_lots),
@@ -158,13 +170,12 @@ struct Texts {
 impl Texts {
     fn of(account: &mut Account) -> Texts {
         let lots = account.lots_to_write();
-        let moved = account.stored == Some(account.indexed());
         let holds = account.changed.holds.iter().filter_map(|no| account.holds.get(no));
         let entries = account.changed.entries.iter();
         let events = account.changed.events.iter();
         Texts {
             // A row that is there has it.
-            owner: if moved { String::new() } else { account.owner.to_string() },
+            owner: if account.stored.is_some() { String::new() } else { account.owner.to_string() },
             drawn: drawn_text(&account.drawn),
             lots,
             holds: holds.map(|hold| parts_text(&hold.parts)).collect(),
@@ -177,6 +188,7 @@ impl Texts {
 /// The values of all rows of a table, one after the other.
 #[derive(Default)]
 struct Rows<'a> {
+    new_accounts: Vec<Param<'a>>,
     accounts: Vec<Param<'a>>,
     moved_accounts: Vec<Param<'a>>,
     lots: Vec<Param<'a>>,
@@ -191,10 +203,15 @@ struct Rows<'a> {
 impl<'a> Rows<'a> {
     fn add(&mut self, account: &'a Account, texts: &'a Texts) {
         let id = account.id.as_str();
-        if account.stored == Some(account.indexed()) {
-            self.moved_accounts.extend(moved_values(account, &texts.drawn));
-        } else {
-            self.accounts.extend(account_values(account, texts));
+        match account.stored {
+            None => self.new_accounts.extend(account_values(account, texts)),
+            Some(stored) if stored == account.indexed() => {
+                self.moved_accounts.extend(moved_values(account, &texts.drawn));
+            }
+            Some(_) => {
+                self.accounts.extend(moved_values(account, &texts.drawn));
+                self.accounts.extend(indexed_values(account));
+            }
         }
         for (no, whole) in &texts.lots {
             let Some(lot) = account.lots.get(no) else { continue };
@@ -249,7 +266,7 @@ fn account_values<'a>(account: &'a Account, texts: &'a Texts) -> [Param<'a>; 17]
 fn moved_values<'a>(account: &'a Account, drawn: &'a str) -> [Param<'a>; 11] {
     [
         account.id.as_str().into(),
-        (account.version + 1).into(),
+        account.version.into(),
         account.seq.into(),
         account.hash.as_str().into(),
         account.last_at.into(),
@@ -260,6 +277,10 @@ fn moved_values<'a>(account: &'a Account, drawn: &'a str) -> [Param<'a>; 11] {
         account.hold_count.into(),
         drawn.into(),
     ]
+}
+
+fn indexed_values(account: &Account) -> [Param<'_>; 4] {
+    [account.negative_floor.into(), account.next_due.into(), account.has_limits.into(), account.closed.into()]
 }
 
 fn lot_values<'a>(account: &'a str, lot: &'a Lot) -> [Param<'a>; 15] {

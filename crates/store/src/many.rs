@@ -27,10 +27,11 @@ pub struct InsertMany {
     pub tail: &'static str,
 }
 
-/// A statement that changes rows of one form, found by their keys; whose row is not there changes nothing.
+/// A statement that changes rows of one form, found by their keys.
 ///
 /// ```ignore
-/// const REWRITE: UpdateMany = UpdateMany { table: "notes", keys: &["id"], set: &["text"] };
+/// const REWRITE: UpdateMany =
+///     UpdateMany { table: "notes", keys: &["id"], set: &["text"], also: "edits = notes.edits + 1", every: false };
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct UpdateMany {
@@ -39,6 +40,22 @@ pub struct UpdateMany {
     pub keys: &'static [&'static str],
     /// Those that follow.
     pub set: &'static [&'static str],
+    /// What is set without a value: nothing, or assignments that name the table with each column they read.
+    pub also: &'static str,
+    /// Whether it is [`Error::Conflict`] when a row is not there; otherwise that changes nothing.
+    pub every: bool,
+}
+
+impl UpdateMany {
+    fn assignments(&self, value: impl Fn(usize, &str) -> String) -> String {
+        let set = self.set.iter().enumerate();
+        let mut set: Vec<String> =
+            set.map(|(at, name)| format!("{name} = {}", value(self.keys.len() + at + 1, name))).collect();
+        if !self.also.is_empty() {
+            set.push(self.also.to_string());
+        }
+        set.join(", ")
+    }
 }
 
 /// One of both.
@@ -69,12 +86,10 @@ impl Many {
                 let values: Vec<String> = (1..=*width).map(|number| format!("${number}")).collect();
                 format!("{into} VALUES ({}) {tail}", values.join(", "))
             }
-            Many::Update(UpdateMany { table, keys, set }) => {
-                let pair = |(at, name): (usize, &&str)| format!("{name} = ${}", at + 1);
-                let found: Vec<String> = keys.iter().enumerate().map(pair).collect();
-                let set = set.iter().enumerate().map(|(at, name)| pair((keys.len() + at, name)));
-                let set: Vec<String> = set.collect();
-                format!("UPDATE {table} SET {} WHERE {}", set.join(", "), found.join(" AND "))
+            Many::Update(update @ UpdateMany { table, keys, .. }) => {
+                let set = update.assignments(|number, _| format!("${number}"));
+                let found = keys.iter().enumerate().map(|(at, name)| format!("{name} = ${}", at + 1));
+                format!("UPDATE {table} SET {set} WHERE {}", found.collect::<Vec<_>>().join(" AND "))
             }
         }
     }
@@ -97,19 +112,29 @@ impl Many {
             Many::Insert(InsertMany { into, tail, .. }) => {
                 format!("{into} SELECT * FROM unnest({arrays}) {tail}")
             }
-            Many::Update(UpdateMany { table, keys, set }) => {
+            Many::Update(update @ UpdateMany { table, keys, set, every, .. }) => {
+                let changes = update.assignments(|_, name| format!("given.{name}"));
                 let found: Vec<String> =
                     keys.iter().map(|name| format!("{table}.{name} = given.{name}")).collect();
-                let changed: Vec<String> = set.iter().map(|name| format!("{name} = given.{name}")).collect();
-                let names: Vec<&str> = keys.iter().chain(*set).copied().collect();
+                let (found, names) = (found.join(" AND "), [*keys, *set].concat().join(", "));
+                let update = format!(
+                    "UPDATE {table} SET {changes} FROM unnest({arrays}) AS given ({names}) WHERE {found}"
+                );
+                if !*every {
+                    return update;
+                }
+                // The commit may be on its way already, so it is the statement that has to fail.
                 format!(
-                    "UPDATE {table} SET {} FROM unnest({arrays}) AS given ({}) WHERE {}",
-                    changed.join(", "),
-                    names.join(", "),
-                    found.join(" AND ")
+                    "WITH done AS ({update} RETURNING 1)
+                    SELECT 1 / CASE WHEN COUNT(*) = cardinality($1) THEN 1 ELSE 0 END FROM done"
                 )
             }
         }
+    }
+
+    /// Whether its statement for one row is enough on PostgreSQL, too.
+    fn is_plain(self) -> bool {
+        !matches!(self, Many::Update(UpdateMany { every: true, .. }))
     }
 }
 
@@ -249,15 +274,17 @@ fn write_one_by_one(connection: &Connection, many: Many, values: &[Param<'_>]) -
         return Err(Error::Fault(format!("not {width} parameters: {one_row}")));
     }
     // SQLite counts parameters by their first appearance: keys stand behind what is set.
-    let first = match many {
-        Many::Insert(_) => 0,
-        Many::Update(update) => update.keys.len(),
+    let (first, every) = match many {
+        Many::Insert(_) => (0, false),
+        Many::Update(update) => (update.keys.len(), update.every),
     };
     for row in values.chunks_exact(width) {
         for (at, value) in row[first..].iter().chain(&row[..first]).enumerate() {
             statement.raw_bind_parameter(at + 1, value)?;
         }
-        statement.raw_execute()?;
+        if statement.raw_execute()? == 0 && every {
+            return Err(Error::Conflict("a row is not as it was".into()));
+        }
     }
     Ok(())
 }
@@ -270,7 +297,7 @@ fn statement<'p>(
 ) -> Result<(Statement, Vec<Value<'p>>), Error> {
     let width = many.width();
     let one_row = link.prepare(many.one_row())?;
-    if rows.len() == width {
+    if rows.len() == width && many.is_plain() {
         return Ok((one_row, rows.iter().map(|value| Value::One(*value)).collect()));
     }
     let sql = many.many_rows(one_row.params().iter().map(|kind| kind.name()));

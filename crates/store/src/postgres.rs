@@ -447,6 +447,8 @@ impl Link {
             // Out of resources, cancelled by a time limit, lock not available, read-only, I/O errors.
             Some("53" | "57" | "55" | "25" | "58") => Error::Unavailable(text),
             Some("23") => Error::Conflict(text),
+            // How a change of rows says that one is not there (`UpdateMany`); nothing else divides.
+            _ if *state == SqlState::DIVISION_BY_ZERO => Error::Conflict("a row is not as it was".into()),
             _ => Error::Fault(text),
         })
     }
