@@ -5,7 +5,10 @@ from collections.abc import Iterator
 import pytest
 from real_tollgate import RealTollgate, binary, real_tollgate
 
-PRICES = '[credits]\nfeatures = { "image.generate" = 5 }\n'
+PRICES = (
+    '[credits]\nfeatures = { "image.generate" = 5 }\n'
+    'models = { "m" = { per = 1000, input = 250, output = 1000 } }\n'
+)
 GUESTS = "[guest]\nallowances = { generate = 2 }\n"
 
 

@@ -14,6 +14,7 @@ from tollgate import (
     MatchingUser,
     OptionalUser,
     Passage,
+    Tokens,
     Tollgate,
     UserCredits,
     authorize,
@@ -67,6 +68,15 @@ def small_app(tollgate: Tollgate) -> FastAPI:
     async def spend(credits: UserCredits, key: str | None = None) -> dict[str, Any]:
         charge = await credits.spend("image.generate", quantity=2, reason="picture", key=key)
         return charge.model_dump()
+
+    @app.post("/tokens")
+    async def tokens(credits: UserCredits) -> dict[str, Any]:
+        used = Tokens("m", input=3, output=1)
+        return (await credits.spend(used, metadata={"model": "m"})).model_dump()
+
+    @app.get("/balance")
+    async def balance(credits: UserCredits) -> dict[str, Any]:
+        return (await credits.balance()).model_dump()
 
     @app.post("/hold")
     async def hold(

@@ -159,6 +159,23 @@ async def test_spending_takes_what_a_feature_costs(server: RealTollgate) -> None
     assert server.balance(ada)["balance"] == 2
 
 
+async def test_tokens_cost_what_the_price_book_says(server: RealTollgate) -> None:
+    ada = server.sign_up()
+    server.grant(ada, 12)
+    async with asking(server.url, server.key) as client:
+        said = await client.post("/tokens", headers=ada.headers)
+        assert (said.json()["amount"], said.json()["balance"]) == (2, 10)
+        told = await client.get("/balance", headers=ada.headers)
+        assert told.json() == {
+            "unit": "credits",
+            "balance": 10,
+            "held": 0,
+            "available": 10,
+            "owed": 0,
+        }
+        assert (await client.get("/balance")).status_code == 401
+
+
 async def test_a_key_pays_once(server: RealTollgate) -> None:
     ada = server.sign_up()
     server.grant(ada, 100)

@@ -18,8 +18,6 @@ from tollgate.testing import FakeTollgate
 
 pytestmark = pytest.mark.anyio
 
-MODELS = 'models = { "m" = { per = 1000, input = 250, output = 1000 } }\n'
-
 
 @dataclass
 class Side:
@@ -216,7 +214,7 @@ async def doors(side: Side) -> list[tuple[str, Any]]:
 
 
 async def test_the_fakes_doors_answer_as_the_real_ones() -> None:
-    with real_tollgate(PRICES + MODELS + GUESTS) as server:
+    with real_tollgate(PRICES + GUESTS) as server:
         async with real(server, 200) as side:
             expected = await doors(side)
     async with fake(200) as side:
@@ -241,6 +239,8 @@ async def routes(side: Side) -> list[tuple[str, Any]]:
                 ("POST", "/spend?key=k"),
                 ("POST", "/spend?key=k"),
                 ("POST", "/hold"),
+                ("GET", "/balance"),
+                ("POST", "/tokens"),
                 ("POST", "/hold?settle=3"),
                 ("POST", "/hold?settle=9"),
                 ("POST", "/hold?fail=true"),
