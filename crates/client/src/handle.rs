@@ -168,14 +168,14 @@ pub struct Builder {
     roots: Option<Vec<u8>>,
 }
 
-/// Why a handle cannot be made.
+/// Why a handle cannot be made. `Debug` says the same as `Display`, since it is what a `main` prints that returns it.
 ///
 /// ```
 /// use tollgate_client::{BuildError, Tollgate};
 ///
 /// assert_eq!(Tollgate::new("tollgate").unwrap_err(), BuildError::Address);
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
     /// `TOLLGATE_URL` is not set.
@@ -196,6 +196,12 @@ pub enum BuildError {
     /// The certificates cannot be read.
     #[error("the root certificates must be PEM, with at least one certificate")]
     RootCertificates,
+}
+
+impl fmt::Debug for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 impl Builder {
