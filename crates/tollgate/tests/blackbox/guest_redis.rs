@@ -150,7 +150,8 @@ fn where_each_node_counts_for_itself_nobody_is_let_through_for_ever() {
     all.redis.start_again();
     until(PATIENCE, "the nodes to share their counts again", || {
         let passed = all.passed(&all.guest());
-        assert!(passed.iter().all(|passed| *passed <= 3), "{passed:?}");
+        // A node that finds Redis again meanwhile has counted some of them by itself.
+        assert!(passed.iter().all(|passed| *passed <= 6), "{passed:?}");
         (passed[0] + passed[1] == 3).then_some(())
     });
 }
