@@ -177,6 +177,7 @@ struct Wish {
 impl Wish {
     fn read(gate: &Gate, parts: &Parts) -> Result<Wish, Failure> {
         let original = Original::read(&parts.headers)?;
+        original.check_own_query(parts.uri.query())?;
         let mut asks = gate.app.settings.gate.decide(original.method, &original.path()?).map_err(doubtful)?;
         let mut query = Query::read(&parts.uri);
         let (feature, guest) = (query.text("feature")?, query.text("guest")?);

@@ -84,6 +84,18 @@ impl<'a> Original<'a> {
         Ok(Original { method, target, scheme, host })
     }
 
+    /// A proxy that does not set the query of its question hands on the client's own, who would so choose what to be
+    /// charged for.
+    pub fn check_own_query(&self, query: Option<&str>) -> Result<(), Failure> {
+        let own = self.target.split_once('?').map(|(_, query)| query);
+        match query {
+            Some(query) if !query.is_empty() && own == Some(query) => Err(Failure::Doubtful(
+                "its own query came along; let the proxy end the address it asks at with a question mark",
+            )),
+            _ => Ok(()),
+        }
+    }
+
     pub fn path(&self) -> Result<PlainPath, Failure> {
         PlainPath::read(self.target).map_err(super::forward::doubtful)
     }

@@ -170,6 +170,12 @@ fn rules_ask_for_roles_and_features(engine: Engine) {
     ] {
         assert_eq!(refused(&with(query, "/find"), 422, "invalid_request")["field"], field, "{query}");
     }
+    // A proxy that hands on the client's own query lets the client choose.
+    for query in ["feature=search", "guest=generate", "x=1", "a"] {
+        let body = refused(&with(query, &format!("/api/images/cat?{query}")), 403, "forbidden");
+        assert!(text(&body["message"]).contains("question mark"), "{body}");
+    }
+    assert_eq!(told(&with("", "/find?"))[3], "0");
     // A limit on spending.
     backend.put("limits", &json!({"user_id": id, "window": "day", "max": 0})).expect(200);
     backend.grant(&id, 12);
@@ -438,9 +444,18 @@ fn nginx_is_told_in_statuses_that_it_understands(engine: Engine) {
     let plain = ask(&server, of(&ada, original("GET", "/admin")));
     refused(&plain, 403, "forbidden");
     assert_eq!(plain.header("X-Tollgate-Status"), None);
-    let key = ask(&server, of(&ada, original("POST", "/api/images/cat")).header("Idempotency-Key", "a b"));
+    let keyed = |key: &str| {
+        ask(&server, of(&ada, original("POST", "/api/images/cat")).header("Idempotency-Key", key))
+    };
+    let key = keyed("a b");
     refused(&key, 403, "invalid_request");
     assert_eq!(key.header("X-Tollgate-Status"), Some("422"));
+    backend.post("debits", "elsewhere", &json!({"user_id": id, "amount": 1})).expect(429);
+    backend.put("limits", &json!({"user_id": id, "window": "day", "max": null})).expect(200);
+    backend.post("debits", "elsewhere", &json!({"user_id": id, "amount": 1})).expect(201);
+    let key = keyed("elsewhere");
+    refused(&key, 403, "idempotency_mismatch");
+    assert_eq!(key.header("X-Tollgate-Status"), Some("409"));
 }
 on_both_engines!(nginx_is_told_in_statuses_that_it_understands);
 

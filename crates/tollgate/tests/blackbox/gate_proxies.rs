@@ -238,7 +238,7 @@ fn rules_hold_however_a_path_is_spelled(site: &Site) {
 fn features_are_paid(site: &Site) {
     let (ada, id) = site.signed_up("bob@example.com");
     let draw =
-        || Request::post("/api/images/cat", &json!({"of": "a cat"})).header("Idempotency-Key", "the same");
+        || Request::post("/api/images/cat", &json!({"of": "a cat"})).header("Idempotency-Key", "the-same");
     let poor = site.stopped(&ada, draw()).expect(402);
     assert_eq!(poor.json()["error_code"], "insufficient_credits");
     let mut backend = Backend::of(&site.server);
