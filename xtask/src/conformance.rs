@@ -16,7 +16,15 @@ pub fn run(files: &[String]) -> Outcome {
         return Err(format!("there is no {}/package.json", folder().display()));
     }
     // The whole workspace's features, so that `cargo xtask test` finds the same build.
-    shell::run(shell::cargo().args(["build", "--locked", "--workspace", "--bin", "tollgate"]))?;
+    shell::run(shell::cargo().args([
+        "build",
+        "--locked",
+        "--workspace",
+        "--bin",
+        "tollgate",
+        "--bin",
+        "till",
+    ]))?;
     let services = Services::start()?;
     run_against(&services, files)
 }
@@ -37,7 +45,8 @@ pub fn run_against(services: &Services, files: &[String]) -> Outcome {
     shell::run(here("npm").args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]))?;
     let mut tests: Command = here("node");
     tests.arg("--test").args(files);
-    tests.env("TOLLGATE_BIN", &binary).envs(services.environment());
+    tests.env("TOLLGATE_BIN", &binary).env("TILL_BIN", binary.with_file_name("till"));
+    tests.envs(services.environment());
     shell::run(&mut tests)
 }
 

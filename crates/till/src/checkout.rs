@@ -7,6 +7,7 @@ use crate::books::Books;
 use crate::coupons::Discount;
 use crate::form::{Fields, Metadata};
 use crate::lists::{self, Created};
+use crate::payment_methods::Kind;
 use crate::refusal::Refusal;
 use crate::shelf::Kept;
 use crate::subscriptions::automatic_tax_of;
@@ -15,9 +16,11 @@ use serde_json::{Value, json};
 const HALF_HOUR: i64 = 1_800;
 const DAY: i64 = 86_400;
 const MOST_LINES: usize = 100;
+const KNOWN_TYPES: [&str; 2] = ["card", "sepa_debit"];
 
 pub(crate) const CREATE: &[&str] = &[
     "allow_promotion_codes",
+    "allowed_payment_method_types[]",
     "automatic_tax.enabled",
     "billing_address_collection",
     "cancel_url",
@@ -57,7 +60,6 @@ pub(crate) const CREATE: &[&str] = &[
     "payment_intent_data.receipt_email",
     "payment_intent_data.setup_future_usage",
     "payment_method_collection",
-    "payment_method_types[]",
     "setup_intent_data.metadata.*",
     "submit_type",
     "subscription_data.description",
@@ -95,7 +97,8 @@ pub(crate) struct Session {
     pub(crate) subscription_data: SubscriptionData,
     pub(crate) setup_metadata: Metadata,
     pub(crate) invoice_creation: Option<Metadata>,
-    pub(crate) payment_method_types: Vec<String>,
+    /// The ways to pay that the session is limited to.
+    allowed_types: Option<Vec<String>>,
     pub(crate) card_always: bool,
     pub(crate) payment_intent: Option<String>,
     pub(crate) setup_intent: Option<String>,
@@ -176,6 +179,17 @@ impl Kept for Session {
     }
 }
 
+impl Session {
+    fn payment_method_types(&self) -> Vec<String> {
+        let all = || KNOWN_TYPES.iter().map(|name| (*name).to_owned()).collect();
+        self.allowed_types.clone().unwrap_or_else(all)
+    }
+
+    pub(crate) fn takes(&self, kind: Kind) -> bool {
+        self.payment_method_types().iter().any(|name| name == kind.name())
+    }
+}
+
 impl Books {
     pub(crate) fn work_out_session(&self, session: &Session) -> Vec<Worked> {
         let amounts: Vec<(i64, bool)> =
@@ -216,7 +230,7 @@ impl Books {
             "adaptive_pricing": null,
             "after_expiration": null,
             "allow_promotion_codes": session.allow_promotion_codes.then_some(true),
-            "allowed_payment_method_types": null,
+            "allowed_payment_method_types": session.allowed_types,
             "amount_subtotal": priced.then(|| sum(|line| line.subtotal)),
             "amount_total": priced.then(|| sum(Worked::total)),
             "automatic_tax": tax,
@@ -273,7 +287,7 @@ impl Books {
                 .then_some(if session.card_always { "always" } else { "if_required" }),
             "payment_method_configuration_details": null,
             "payment_method_options": {},
-            "payment_method_types": session.payment_method_types,
+            "payment_method_types": session.payment_method_types(),
             "payment_status": session.payment_status,
             "permissions": null,
             "phone_number_collection": { "enabled": false },
@@ -365,7 +379,12 @@ impl Books {
         let lines = self.read_lines(fields, mode)?;
         let currency = self.currency_of_lines(&lines)?.or(fields.filled("currency").map(str::to_owned));
         let types: Vec<String> =
-            fields.texts("payment_method_types").into_iter().map(str::to_owned).collect();
+            fields.texts("allowed_payment_method_types").into_iter().map(str::to_owned).collect();
+        if let Some(unknown) = types.iter().find(|name| !KNOWN_TYPES.contains(&name.as_str())) {
+            let message =
+                format!("The till knows the payment methods {}, not {unknown}.", KNOWN_TYPES.join(", "));
+            return Err(Refusal::invalid("allowed_payment_method_types", message));
+        }
         let id = self.ids.long("cs_test");
         Ok(Session {
             id,
@@ -398,11 +417,7 @@ impl Books {
                 let metadata = data.object("invoice_data").map(|data| data.metadata()).transpose()?;
                 Ok(data.boolean("enabled")?.unwrap_or(false).then(|| metadata.unwrap_or_default()))
             })?,
-            payment_method_types: if types.is_empty() {
-                vec!["card".to_owned(), "sepa_debit".to_owned()]
-            } else {
-                types
-            },
+            allowed_types: (!types.is_empty()).then_some(types),
             card_always: fields.one_of("payment_method_collection", &["always", "if_required"])?
                 != Some("if_required"),
             payment_intent: None,

@@ -155,7 +155,7 @@ impl Dispute {
                 "has_evidence": matches!(self.status, Status::UnderReview | Status::WarningUnderReview),
                 "past_due": false,
                 "submission_count": i32::from(matches!(self.status, Status::UnderReview)),
-                "submission_method": null,
+                "submission_method": if matches!(self.status, Status::UnderReview) { "manual" } else { "not_submitted" },
             },
             "intended_submission_method": null,
             "is_charge_refundable": self.status.is_inquiry() && !self.status.is_closed(),
@@ -167,6 +167,7 @@ impl Dispute {
                 "card": {
                     "brand": "visa",
                     "case_type": if self.status.is_inquiry() { "inquiry" } else { "chargeback" },
+                    "network": "visa",
                     "network_reason_code": "10.4",
                 },
             },

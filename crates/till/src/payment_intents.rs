@@ -12,6 +12,7 @@ use crate::shelf::Kept;
 use serde_json::{Value, json};
 
 pub(crate) const CREATE: &[&str] = &[
+    "allowed_payment_method_types[]",
     "amount",
     "automatic_payment_methods.allow_redirects",
     "automatic_payment_methods.enabled",
@@ -24,7 +25,6 @@ pub(crate) const CREATE: &[&str] = &[
     "metadata.*",
     "off_session",
     "payment_method",
-    "payment_method_types[]",
     "receipt_email",
     "return_url",
     "setup_future_usage",
@@ -52,6 +52,8 @@ pub(crate) struct PaymentIntent {
     pub(crate) invoice: Option<String>,
     pub(crate) session: Option<String>,
     kind: Kind,
+    /// The ways to pay that it is limited to.
+    allowed_types: Option<Vec<String>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,7 +100,7 @@ impl PaymentIntent {
         json!({
             "id": self.id,
             "object": "payment_intent",
-            "allowed_payment_method_types": null,
+            "allowed_payment_method_types": self.allowed_types,
             "amount": self.amount,
             "amount_capturable": 0,
             "amount_details": { "tip": {} },
@@ -177,6 +179,7 @@ impl Books {
             invoice: None,
             session: None,
             kind: Kind::Card,
+            allowed_types: None,
         }
     }
 
@@ -209,7 +212,17 @@ impl Books {
             let message = "You cannot confirm this PaymentIntent because it is missing a payment method.";
             return Err(Refusal::invalid("payment_method", message).code("payment_intent_unexpected_state"));
         }
+        let types: Vec<String> =
+            fields.texts("allowed_payment_method_types").into_iter().map(str::to_owned).collect();
+        let kind =
+            method.as_ref().and_then(|id| self.payment_methods.get(id)).map(|method| method.kind.name());
+        if let Some(kind) = kind.filter(|kind| !types.is_empty() && !types.iter().any(|name| name == kind)) {
+            let message =
+                format!("The payment method is of the type {kind}, which this payment does not allow.");
+            return Err(Refusal::invalid("payment_method", message));
+        }
         let mut intent = self.new_intent(amount, &currency, customer.as_deref());
+        intent.allowed_types = (!types.is_empty()).then_some(types);
         intent.description = fields.filled("description").map(str::to_owned);
         intent.receipt_email = fields.filled("receipt_email").map(str::to_owned);
         intent.statement_descriptor_suffix = fields.filled("statement_descriptor_suffix").map(str::to_owned);

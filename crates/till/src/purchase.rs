@@ -53,6 +53,11 @@ impl Books {
                 session.state.name()
             )));
         }
+        let kind = if purchase.means == Means::Delayed { Kind::SepaDebit } else { Kind::Card };
+        if !session.takes(kind) {
+            let message = format!("The session {id} does not take payments by {}.", kind.name());
+            return Err(Refusal::invalid("means", message));
+        }
         let mut session = session.clone();
         self.choose(&mut session, purchase)?;
         let total = self.session_total(&session);

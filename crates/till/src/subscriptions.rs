@@ -202,7 +202,7 @@ impl Books {
             "test_clock": null,
             "transfer_data": null,
             "trial_end": subscription.trial.map(|trial| trial.1),
-            "trial_settings": { "end_behavior": { "missing_payment_method": "create_invoice" } },
+            "trial_settings": { "end_behavior": { "billing_cycle_anchor": null, "missing_payment_method": "create_invoice" } },
             "trial_start": subscription.trial.map(|trial| trial.0),
         })
     }

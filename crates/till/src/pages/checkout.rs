@@ -5,6 +5,7 @@ use crate::actions::Wishes;
 use crate::amounts::Worked;
 use crate::books::Books;
 use crate::checkout::{Mode, Session, State as SessionState};
+use crate::payment_methods::Kind;
 use crate::refusal::Refusal;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
@@ -95,6 +96,7 @@ fn values(books: &Books, session: &Session, refusal: Option<&Refusal>) -> Value 
         })),
         "codes": session.allow_promotion_codes,
         "asks_email": !known_email,
+        "debit": session.takes(Kind::SepaDebit),
         "cancel_url": session.cancel_url,
         "expires": time_text(&json!(session.expires_at)),
         "problem": refusal.map(|refusal| &refusal.message),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use till::{Decline, DisputeStep, Till};
 
 #[derive(Debug, Clone)]
-enum Step {
+enum Happening {
     Buy,
     BuyLater,
     Settle(usize, bool),
@@ -16,7 +16,7 @@ enum Step {
     RefundSlowly(usize, i64),
     EndRefund(usize, bool),
     Dispute(usize, bool),
-    StepDispute(usize, DisputeStep),
+    NextInDispute(usize, DisputeStep),
     Subscribe,
     Change(usize, bool),
     FailRenewal(usize),
@@ -24,7 +24,7 @@ enum Step {
     Wait(u64),
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn step() -> impl Strategy<Value = Happening> {
     let which = 0usize..6;
     let steps = prop_oneof![
         Just(DisputeStep::Review),
@@ -37,19 +37,19 @@ fn step() -> impl Strategy<Value = Step> {
         Just(DisputeStep::ReviewAppeal),
     ];
     prop_oneof![
-        2 => Just(Step::Buy),
-        1 => Just(Step::BuyLater),
-        1 => (which.clone(), any::<bool>()).prop_map(|(which, paid)| Step::Settle(which, paid)),
-        3 => (which.clone(), 1i64..1_200).prop_map(|(which, amount)| Step::Refund(which, amount)),
-        2 => (which.clone(), 1i64..1_200).prop_map(|(which, amount)| Step::RefundSlowly(which, amount)),
-        2 => (which.clone(), any::<bool>()).prop_map(|(which, arrives)| Step::EndRefund(which, arrives)),
-        2 => (which.clone(), any::<bool>()).prop_map(|(which, inquiry)| Step::Dispute(which, inquiry)),
-        3 => (which.clone(), steps).prop_map(|(which, step)| Step::StepDispute(which, step)),
-        1 => Just(Step::Subscribe),
-        1 => (which.clone(), any::<bool>()).prop_map(|(which, up)| Step::Change(which, up)),
-        1 => which.clone().prop_map(Step::FailRenewal),
-        1 => which.prop_map(Step::Mend),
-        1 => (1u64..45).prop_map(Step::Wait),
+        2 => Just(Happening::Buy),
+        1 => Just(Happening::BuyLater),
+        1 => (which.clone(), any::<bool>()).prop_map(|(which, paid)| Happening::Settle(which, paid)),
+        3 => (which.clone(), 1i64..1_200).prop_map(|(which, amount)| Happening::Refund(which, amount)),
+        2 => (which.clone(), 1i64..1_200).prop_map(|(which, amount)| Happening::RefundSlowly(which, amount)),
+        2 => (which.clone(), any::<bool>()).prop_map(|(which, arrives)| Happening::EndRefund(which, arrives)),
+        2 => (which.clone(), any::<bool>()).prop_map(|(which, inquiry)| Happening::Dispute(which, inquiry)),
+        3 => (which.clone(), steps).prop_map(|(which, step)| Happening::NextInDispute(which, step)),
+        1 => Just(Happening::Subscribe),
+        1 => (which.clone(), any::<bool>()).prop_map(|(which, up)| Happening::Change(which, up)),
+        1 => which.clone().prop_map(Happening::FailRenewal),
+        1 => which.prop_map(Happening::Mend),
+        1 => (1u64..45).prop_map(Happening::Wait),
     ]
 }
 
@@ -60,28 +60,32 @@ fn pick(till: &Till, path: &str, which: usize) -> Option<String> {
 }
 
 /// Does a step if it is possible; what is refused changes nothing that the checks below could miss.
-fn carry_out(till: &Till, step: &Step) -> Option<()> {
+fn carry_out(till: &Till, step: &Happening) -> Option<()> {
     match step {
-        Step::Buy => drop(paid_pack(till)),
-        Step::BuyLater => drop(till.pay_later(&pack_session(till, &[]))),
-        Step::Settle(which, paid) => drop(till.settle(&pick(till, "/v1/payment_intents", *which)?, *paid)),
-        Step::Refund(which, amount) => drop(till.refund(&pick(till, "/v1/charges", *which)?, Some(*amount))),
-        Step::RefundSlowly(which, amount) => {
+        Happening::Buy => drop(paid_pack(till)),
+        Happening::BuyLater => drop(till.pay_later(&pack_session(till, &[]))),
+        Happening::Settle(which, paid) => {
+            drop(till.settle(&pick(till, "/v1/payment_intents", *which)?, *paid))
+        }
+        Happening::Refund(which, amount) => {
+            drop(till.refund(&pick(till, "/v1/charges", *which)?, Some(*amount)))
+        }
+        Happening::RefundSlowly(which, amount) => {
             drop(till.refund_slowly(&pick(till, "/v1/charges", *which)?, Some(*amount)));
         }
-        Step::EndRefund(which, arrives) => {
+        Happening::EndRefund(which, arrives) => {
             let refund = pick(till, "/v1/refunds", *which)?;
             drop(if *arrives { till.finish_refund(&refund) } else { till.fail_refund(&refund) });
         }
-        Step::Dispute(which, inquiry) => {
+        Happening::Dispute(which, inquiry) => {
             let charge = pick(till, "/v1/charges", *which)?;
             drop(if *inquiry { till.inquire(&charge) } else { till.dispute(&charge, None) });
         }
-        Step::StepDispute(which, step) => {
+        Happening::NextInDispute(which, step) => {
             drop(till.step_dispute(&pick(till, "/v1/disputes", *which)?, *step))
         }
-        Step::Subscribe => drop(subscribed(till, "price_basic")),
-        Step::Change(which, up) => {
+        Happening::Subscribe => drop(subscribed(till, "price_basic")),
+        Happening::Change(which, up) => {
             let subscription = pick(till, "/v1/subscriptions", *which)?;
             let item = text(&till.object(&subscription)?["items"]["data"][0], "id");
             let price = if *up { "price_plus" } else { "price_basic" };
@@ -95,11 +99,11 @@ fn carry_out(till: &Till, step: &Step) -> Option<()> {
                 ],
             ));
         }
-        Step::FailRenewal(which) => {
+        Happening::FailRenewal(which) => {
             drop(till.fail_renewal(&pick(till, "/v1/subscriptions", *which)?, Decline::Generic));
         }
-        Step::Mend(which) => drop(till.mend_card(&pick(till, "/v1/subscriptions", *which)?)),
-        Step::Wait(days) => till.advance(Duration::from_secs(days * DAY)),
+        Happening::Mend(which) => drop(till.mend_card(&pick(till, "/v1/subscriptions", *which)?)),
+        Happening::Wait(days) => till.advance(Duration::from_secs(days * DAY)),
     }
     Some(())
 }
