@@ -11,6 +11,7 @@ mod harness;
 mod accounts;
 mod backups;
 mod bearer;
+mod billing_packs;
 mod client_app;
 mod client_calls;
 mod commands;

@@ -30,6 +30,7 @@ pub mod output;
 pub mod parallel;
 pub mod proxy;
 pub mod server;
+pub mod shop;
 pub mod wait;
 
 pub use browser::{Browser, PASSWORD, path_of};
