@@ -2,6 +2,7 @@
 //! drive them on the stable toolchain; `cargo xtask fuzz` searches with coverage.
 
 use gate::guest_cookie::GuestKeys;
+use gate::rules::{Asks, Pattern, PlainPath, Rule, Rules};
 use kernel::signed::Signer;
 use kernel::time::{DAY, SECOND};
 use kernel::{ClientAddress, GuestId, Millis, Secrets, TrustedOrigins, TrustedProxies, cookie, redirect};
@@ -131,6 +132,59 @@ pub fn client_address(data: &[u8]) {
     }
 }
 
+/// However lenient a backend is: a path that it would take for an administrator's is refused or needs one.
+pub fn guarded_path(data: &[u8]) {
+    let rule = |path: &str, asks: Asks| {
+        let path = Pattern::parse(path).expect("a pattern");
+        Rule { path, methods: Vec::new(), asks }
+    };
+    let public = || Asks { public: true, ..Asks::default() };
+    let admin = || Asks { role: Some("admin".into()), ..Asks::default() };
+    let rules = Rules(vec![
+        rule("/admin/health", public()),
+        rule("/admin/*", admin()),
+        rule("/assets/*", public()),
+        rule("/*/open", public()),
+    ]);
+    let text = String::from_utf8_lossy(data);
+    let seen = lenient(&text);
+    let guarded = (seen == "/admin" || seen.starts_with("/admin/")) && seen != "/admin/health";
+    let judged = PlainPath::read(&text).and_then(|path| rules.decide("GET", &path));
+    if let Ok(asks) = judged
+        && guarded
+    {
+        assert_eq!(asks, admin(), "{text:?} is {seen}");
+    }
+}
+
+/// What a backend makes of a path that decodes it twice, merges slashes, resolves dots, leaves out parameters, and knows
+/// neither capitals nor dots at the end.
+fn lenient(target: &str) -> String {
+    let mut text = target.split(['?', '#']).next().unwrap_or("").to_owned();
+    for _ in 0..2 {
+        let mut decoded = Vec::new();
+        let mut rest = text.as_bytes();
+        while let [first, tail @ ..] = rest {
+            let digits = tail.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
+            let byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+            (decoded, rest) = match byte.filter(|_| *first == b'%') {
+                Some(byte) => ([decoded, vec![byte]].concat(), &tail[2..]),
+                None => ([decoded, vec![*first]].concat(), tail),
+            };
+        }
+        text = String::from_utf8_lossy(&decoded).replace('\\', "/");
+    }
+    let mut segments: Vec<String> = Vec::new();
+    for segment in text.split('/') {
+        match segment.split([';', '?', '#', '\0']).next().unwrap_or("").trim_end_matches(' ') {
+            ".." => drop(segments.pop()),
+            name => segments.push(name.trim_end_matches(['.', ' ']).to_lowercase()),
+        }
+        segments.retain(|segment| !segment.is_empty());
+    }
+    format!("/{}", segments.join("/"))
+}
+
 /// Every endpoint reads any body: a refusal or an input, never a panic.
 pub fn json_body(data: &[u8]) {
     let Some((&choice, body)) = data.split_first() else { return };
@@ -189,6 +243,7 @@ mod tests {
         guest_cookie: "[A-Za-z0-9_=-]{0,60}\\.[A-Za-z0-9_-]{0,8}\\.[A-Za-z0-9_=-]{0,45}";
         redirect_target: "((https?|HTTPS|myapp|javascript|data):)?[/\\\\]{0,4}([a-z.@:%25cfF09/\\\\ \t?#-]|app\\.example|evil){0,24}";
         origin: "((https?|HTTPS|myapp|file):)?[/\\\\]{0,4}([a-z.@:%25*?/\\\\ \t-]|app\\.example|\\.wild\\.example|evil){0,16}";
+        guarded_path: "/(admin|ADMIN|assets|open|%61|%2e|%2E|\\.|%2f|%5c|\\\\|/|;|x|%25|2e|%3b|%00|\\?|#| ){0,8}(admin|dmin|open)?/?[a-z]{0,2}";
         client_address: "(([0-9]{1,3}\\.){3}[0-9]{1,3}|\\[?[0-9a-f:]{2,20}\\]?(:[0-9]{1,5})?|unknown|,| |\"){0,6}";
         json_body: ".\\{(\"(email|password|name|image|callbackURL|token|rememberMe|newPassword)\":(\"[^\"]{0,8}\"|[0-9]{1,4}|null|true|\\{\\}|\\[\\]),?){0,5}\\}?";
     }
