@@ -129,6 +129,7 @@ pub(crate) struct Post {
     /// Events that wait, by when they are due and in the order they happened.
     waiting: BTreeSet<(Millis, u64, String)>,
     noted: u64,
+    on_the_way: usize,
     has_work: bool,
 }
 
@@ -207,7 +208,7 @@ impl Books {
         self.events.newest_first().rev().filter(held).map(|event| event.id.clone()).collect()
     }
 
-    /// Takes what is due by now. Every parcel must come back to [`Books::delivered`].
+    /// Takes what is due by now. Every parcel must come back by [`Books::came_back`].
     pub(crate) fn take_parcels(&mut self) -> Vec<Parcel> {
         let mut parcels = Vec::new();
         while let Some(first) = self.post.waiting.first().filter(|first| first.0 <= self.now).cloned() {
@@ -216,8 +217,9 @@ impl Books {
             // It may have been delivered by hand meanwhile.
             let due =
                 self.events.get(&id).is_some_and(|event| event.posting.state == PostingState::Waiting(at));
-            if due {
-                parcels.extend(self.parcel(&id).ok());
+            if due && let Ok(parcel) = self.parcel(&id) {
+                parcels.push(parcel);
+                self.post.on_the_way += 1;
                 self.set_posting(&id, PostingState::OnTheWay);
             }
         }
@@ -248,6 +250,11 @@ impl Books {
         if let Some(event) = self.events.get_mut(id) {
             event.posting.state = state;
         }
+    }
+
+    pub(crate) fn came_back(&mut self, attempt: Attempt) {
+        self.post.on_the_way -= 1;
+        self.delivered(attempt);
     }
 
     /// Notes how a delivery went, and when the next one is due if it failed.
@@ -291,7 +298,6 @@ impl Books {
     }
 
     pub(crate) fn has_deliveries_now(&self) -> bool {
-        self.next_delivery_at().is_some_and(|at| at <= self.now)
-            || self.events.newest_first().any(|event| event.posting.state == PostingState::OnTheWay)
+        self.next_delivery_at().is_some_and(|at| at <= self.now) || self.post.on_the_way > 0
     }
 }

@@ -30,7 +30,7 @@ pub(crate) async fn run(desk: Arc<Desk>) {
             let desk = Arc::clone(&desk);
             tokio::spawn(async move {
                 let attempt = send(&desk, &parcel).await;
-                desk.with(|books| books.delivered(attempt));
+                desk.with(|books| books.came_back(attempt));
                 drop(slot);
             });
         }
