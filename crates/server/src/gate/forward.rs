@@ -19,7 +19,7 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use credits::Owner;
 use gate::authorize::{Demand, Subject};
-use gate::rules::{Asks, Doubt};
+use gate::rules::Asks;
 use http::header::LOCATION;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -178,7 +178,7 @@ impl Wish {
     fn read(gate: &Gate, parts: &Parts) -> Result<Wish, Failure> {
         let original = Original::read(&parts.headers)?;
         original.check_own_query(parts.uri.query())?;
-        let mut asks = gate.app.settings.gate.decide(original.method, &original.path()?).map_err(doubtful)?;
+        let mut asks = gate.app.settings.gate.decide(original.method, &original.path()?)?;
         let mut query = Query::read(&parts.uri);
         let (feature, guest) = (query.text("feature")?, query.text("guest")?);
         query.finish()?;
@@ -198,10 +198,6 @@ impl Wish {
             .unwrap_or_else(|| random::alphanumeric(&mut random::secure(), KEY_LENGTH));
         Ok(Wish { asks, spend: Some((spend, key)) })
     }
-}
-
-pub(super) fn doubtful(doubt: Doubt) -> Failure {
-    Failure::Doubtful(doubt.reason())
 }
 
 // ---- the answers

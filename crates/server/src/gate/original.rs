@@ -2,7 +2,7 @@
 //! nginx.
 
 use crate::service::Failure;
-use gate::rules::PlainPath;
+use gate::rules::{Doubt, PlainPath};
 use http::header::ACCEPT;
 use http::{HeaderMap, HeaderName};
 use kernel::TrustedOrigins;
@@ -96,8 +96,8 @@ impl<'a> Original<'a> {
         }
     }
 
-    pub fn path(&self) -> Result<PlainPath, Failure> {
-        PlainPath::read(self.target).map_err(super::forward::doubtful)
+    pub fn path(&self) -> Result<PlainPath, Doubt> {
+        PlainPath::read(self.target)
     }
 
     /// A person looks at a page and can be sent elsewhere.

@@ -5,6 +5,7 @@ use axum::body::Body;
 use credits::Refusal;
 use gate::allowances::{Standing, Whose};
 use gate::authorize::Denied;
+use gate::rules::Doubt;
 use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
 use identity::service_keys::Scope;
@@ -87,6 +88,12 @@ fn denial(denied: Denied) -> &'static str {
         Denied::OtherUser => "the session is not that of the user who is named",
         Denied::LacksRole => "the user does not have the role that this needs",
         Denied::ForeignPayer => "the user may not spend what belongs to the payer",
+    }
+}
+
+impl From<Doubt> for Failure {
+    fn from(doubt: Doubt) -> Failure {
+        Failure::Doubtful(doubt.reason())
     }
 }
 
