@@ -68,6 +68,7 @@ fn a_bank_debit_completes_unpaid_and_its_end_is_told_later() {
         );
         assert_eq!(till.events_of(kind).len(), 0);
         till.settle(&session, paid).expect("a debit under way");
+        assert_eq!(till.events_of(if paid { "charge.succeeded" } else { "charge.failed" }).len(), 1);
         assert_eq!(till.events_of(kind).len(), 1);
         assert_eq!(till.object(&session).expect("a session")["payment_status"], status);
         assert!(till.settle(&session, paid).is_err(), "it ends once");
