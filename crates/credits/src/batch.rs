@@ -173,7 +173,7 @@ impl Batch<'_> {
             *slot = slot.or(named);
         }
         let ids: Vec<&str> = wanted.keys().map(|id| id.as_str()).collect();
-        tx.lock("credits", &ids)?;
+        rows::lock_accounts(tx, &ids)?;
         let mut asked = Asked::default();
         commands().for_each(|prepared| asked.add(&prepared.command, prepared.key.as_deref()));
         let (mut in_memory, mut strange) = (Vec::new(), Vec::new());

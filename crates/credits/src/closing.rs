@@ -14,6 +14,6 @@ pub fn close_owner(tx: &mut Tx<'_>, settings: &Settings, owner: &Owner) -> Resul
     let text = owner.to_string();
     let mut ids = tx.query(OF_OWNER, params![&text], |row| row.get::<String>(0))?;
     ids.extend(settings.units.iter().map(|unit| AccountId::of(owner, unit).as_str().to_owned()));
-    tx.lock("credits", &ids.iter().map(String::as_str).collect::<Vec<_>>())?;
+    crate::rows::lock_accounts(tx, &ids.iter().map(String::as_str).collect::<Vec<_>>())?;
     tx.execute(CLOSE, params![&text]).map(|_| ())
 }

@@ -55,7 +55,7 @@ fn lock_accounts(tx: &mut Tx<'_>, settings: &Settings, from: &Owner, to: &Owner)
     units.extend(settings.units.iter().cloned());
     let ids: Vec<AccountId> =
         units.iter().flat_map(|unit| [from, to].map(|owner| AccountId::of(owner, unit))).collect();
-    tx.lock("credits", &ids.iter().map(AccountId::as_str).collect::<Vec<_>>())
+    crate::rows::lock_accounts(tx, &ids.iter().map(AccountId::as_str).collect::<Vec<_>>())
 }
 
 fn transfer(from: &Owner, to: &Owner, unit: String, amount: i64) -> Command {
@@ -78,6 +78,6 @@ pub fn close_forgotten(tx: &mut Tx<'_>, owners: &[Owner]) -> Result<(), Error> {
     let texts: Vec<String> = owners.iter().map(Owner::to_string).collect();
     let asked: Vec<&str> = texts.iter().map(String::as_str).collect();
     let ids = tx.query_keys(OPEN_ACCOUNTS, &asked, |row| row.get::<String>(0))?;
-    tx.lock("credits", &ids.iter().map(String::as_str).collect::<Vec<_>>())?;
+    crate::rows::lock_accounts(tx, &ids.iter().map(String::as_str).collect::<Vec<_>>())?;
     ids.iter().try_for_each(|id| tx.execute(CLOSE_ONE, params![id]).map(|_| ()))
 }

@@ -170,6 +170,13 @@ pub(crate) fn read_kept_text(row: &Row<'_>) -> Result<(String, KeptText), Error>
     Ok((row.get(0)?, KeptText { request: row.get(1)?, status: row.get(2)?, answer: row.get(3)? }))
 }
 
+/// Holds accounts until the transaction ends: those that are not there yet by their name, the others by their row as
+/// well, since whoever trusts his memory changes a row without holding its name.
+pub(crate) fn lock_accounts(tx: &mut Tx<'_>, ids: &[&str]) -> Result<(), Error> {
+    tx.lock("credits", ids)?;
+    tx.lock_rows("credit_accounts", "id", ids)
+}
+
 pub(crate) fn load_window(tx: &mut Tx<'_>, account: &mut Account) -> Result<(), Error> {
     let lots = tx.query(FIRST_LOTS, params![account.id.as_str(), WINDOW as i64], read_lot)?;
     account.window_end = (lots.len() == WINDOW).then(|| lots.last().map(Lot::burn_key)).flatten();

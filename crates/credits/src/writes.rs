@@ -116,7 +116,9 @@ pub(crate) fn write(
         }
     }
     let texts: Vec<Texts> = changed.iter_mut().map(|account| Texts::of(account)).collect();
-    let mut rows = Rows::default();
+    // One statement for all accounts that there are: two nodes then lock them in one order, and never wait for each other.
+    let moved = |account: &&mut Account| account.stored.is_none_or(|stored| stored == account.indexed());
+    let mut rows = Rows { all_moved: changed.iter().all(moved), ..Rows::default() };
     let mut seal = seal.clone();
     for (account, texts) in changed.iter().zip(&texts) {
         rows.add(account, texts);
@@ -188,6 +190,8 @@ impl Texts {
 /// The values of all rows of a table, one after the other.
 #[derive(Default)]
 struct Rows<'a> {
+    /// Of no account that there is has anything changed that an index is made of.
+    all_moved: bool,
     new_accounts: Vec<Param<'a>>,
     accounts: Vec<Param<'a>>,
     moved_accounts: Vec<Param<'a>>,
@@ -205,7 +209,7 @@ impl<'a> Rows<'a> {
         let id = account.id.as_str();
         match account.stored {
             None => self.new_accounts.extend(account_values(account, texts)),
-            Some(stored) if stored == account.indexed() => {
+            Some(_) if self.all_moved => {
                 self.moved_accounts.extend(moved_values(account, &texts.drawn));
             }
             Some(_) => {

@@ -1,7 +1,7 @@
 //! Many rows or keys for the price of few statements: a statement is cheap on SQLite, a round trip is not on PostgreSQL.
 
 use crate::error::Error;
-use crate::postgres::{Link, Value};
+use crate::postgres::{Link, List, Value};
 use crate::tx::{On, Param, Row, Tx, bind};
 use rusqlite::Connection;
 use std::collections::HashMap;
@@ -103,38 +103,28 @@ impl Many {
     }
 
     /// The statement for any number of rows on PostgreSQL: one array for each column, of the types that the server took
-    /// the columns of [`Self::one_row`] for.
-    fn many_rows<'t>(self, types: impl Iterator<Item = &'t str>) -> String {
+    /// the columns of [`Self::one_row`] for. The first has the number `first`.
+    fn many_rows(self, first: usize, one_row: &Statement) -> String {
+        let types = one_row.params().iter().map(|kind| kind.name());
         let arrays: Vec<String> =
-            types.enumerate().map(|(at, name)| format!("${}::{name}[]", at + 1)).collect();
+            types.enumerate().map(|(at, name)| format!("${}::{name}[]", first + at)).collect();
         let arrays = arrays.join(", ");
         match self {
             Many::Insert(InsertMany { into, tail, .. }) => {
                 format!("{into} SELECT * FROM unnest({arrays}) {tail}")
             }
-            Many::Update(update @ UpdateMany { table, keys, set, every, .. }) => {
+            Many::Update(update @ UpdateMany { table, keys, set, .. }) => {
                 let changes = update.assignments(|_, name| format!("given.{name}"));
                 let found: Vec<String> =
                     keys.iter().map(|name| format!("{table}.{name} = given.{name}")).collect();
                 let (found, names) = (found.join(" AND "), [*keys, *set].concat().join(", "));
-                let update = format!(
-                    "UPDATE {table} SET {changes} FROM unnest({arrays}) AS given ({names}) WHERE {found}"
-                );
-                if !*every {
-                    return update;
-                }
-                // The commit may be on its way already, so it is the statement that has to fail.
-                format!(
-                    "WITH done AS ({update} RETURNING 1)
-                    SELECT 1 / CASE WHEN COUNT(*) = cardinality($1) THEN 1 ELSE 0 END FROM done"
-                )
+                format!("UPDATE {table} SET {changes} FROM unnest({arrays}) AS given ({names}) WHERE {found}")
             }
         }
     }
 
-    /// Whether its statement for one row is enough on PostgreSQL, too.
-    fn is_plain(self) -> bool {
-        !matches!(self, Many::Update(UpdateMany { every: true, .. }))
+    fn needs_every(self) -> bool {
+        matches!(self, Many::Update(UpdateMany { every: true, .. }))
     }
 }
 
@@ -162,15 +152,25 @@ impl Tx<'_> {
     fn write_rows(&mut self, writes: &[(Many, &[Param<'_>])], last: bool) -> Result<(), Error> {
         let writes = || writes.iter().filter(|(_, values)| !values.is_empty());
         writes().try_for_each(|(many, values)| many.check(values))?;
+        if writes().next().is_none() {
+            return Ok(());
+        }
         match &mut self.engine {
             On::Sqlite(connection) => {
                 writes().try_for_each(|(many, values)| write_one_by_one(connection, *many, values))
             }
             On::Postgres(link) => {
-                let mut statements = Vec::with_capacity(8);
-                for (many, values) in writes() {
-                    for rows in values.chunks(ROWS_AT_ONCE * many.width()) {
-                        statements.push(statement(link, *many, rows)?);
+                let mut statements = Vec::with_capacity(1);
+                let pieces = |(many, values): &&(Many, &[Param<'_>])| {
+                    values.len().div_ceil(ROWS_AT_ONCE * many.width())
+                };
+                if writes().all(|write| pieces(&write) == 1) {
+                    statements.push(statement(link, &writes().copied().collect::<Vec<_>>())?);
+                } else {
+                    for (many, values) in writes() {
+                        for rows in values.chunks(ROWS_AT_ONCE * many.width()) {
+                            statements.push(statement(link, &[(*many, rows)])?);
+                        }
                     }
                 }
                 link.run_all(&statements, last)
@@ -237,6 +237,21 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// Holds the rows that there are until the transaction ends, as if they had been changed: from here on what is read of
+    /// them is what it will be changed from. In the order of their keys, so that two callers cannot wait for each other.
+    pub fn lock_rows(&mut self, table: &'static str, key: &'static str, keys: &[&str]) -> Result<(), Error> {
+        let On::Postgres(link) = &mut self.engine else { return Ok(()) };
+        let keys: Vec<String> = once_each(keys).into_iter().map(str::to_owned).collect();
+        if keys.is_empty() {
+            return Ok(());
+        }
+        // In the order of bytes, which is that of `UpdateMany` when its rows are given in it.
+        let sql = format!(
+            "SELECT 1 FROM {table} WHERE {key} = ANY($1) ORDER BY {key} COLLATE \"C\" FOR NO KEY UPDATE"
+        );
+        link.ask_later(&sql, List::Texts(keys))
+    }
+
     /// Holds the named things until the transaction ends, so that transactions on other nodes that name one of them
     /// wait. Always in the same order, so that two callers cannot wait for each other. SQLite has one writer anyway.
     pub fn lock(&mut self, scope: &str, keys: &[&str]) -> Result<(), Error> {
@@ -248,7 +263,10 @@ impl Tx<'_> {
             return Ok(());
         }
         // A scan of `unnest` gives the numbers in the array's order, and the lock is taken as each is given.
-        link.ask_later("SELECT pg_advisory_xact_lock(number) FROM unnest($1::bigint[]) AS number", numbers)
+        link.ask_later(
+            "SELECT pg_advisory_xact_lock(number) FROM unnest($1::bigint[]) AS number",
+            List::Numbers(numbers),
+        )
     }
 }
 
@@ -289,20 +307,40 @@ fn write_one_by_one(connection: &Connection, many: Many, values: &[Param<'_>]) -
     Ok(())
 }
 
-/// A statement of PostgreSQL with its values.
+/// One statement of PostgreSQL for all these rows, with its values: each statement costs the server and both processes'
+/// wake-ups more than a row.
 fn statement<'p>(
     link: &mut Link,
-    many: Many,
-    rows: &[Param<'p>],
+    writes: &[(Many, &[Param<'p>])],
 ) -> Result<(Statement, Vec<Value<'p>>), Error> {
-    let width = many.width();
-    let one_row = link.prepare(many.one_row())?;
-    if rows.len() == width && many.is_plain() {
-        return Ok((one_row, rows.iter().map(|value| Value::One(*value)).collect()));
+    if let [(many, row)] = writes
+        && row.len() == many.width()
+        && !many.needs_every()
+    {
+        let values = row.iter().map(|value| Value::One(*value)).collect();
+        return Ok((link.prepare(many.one_row())?, values));
     }
-    let sql = many.many_rows(one_row.params().iter().map(|kind| kind.name()));
-    let column = |at| Value::Column(rows.iter().skip(at).step_by(width).copied().collect());
-    Ok((link.prepare(&sql)?, (0..width).map(column).collect()))
+    let (mut parts, mut checks, mut values) = (Vec::new(), Vec::new(), Vec::new());
+    for (at, (many, rows)) in writes.iter().enumerate() {
+        let (width, first) = (many.width(), values.len() + 1);
+        let one_row = link.prepare(many.one_row())?;
+        let (part, name) = (many.many_rows(first, &one_row), format!("part_{at}"));
+        if many.needs_every() {
+            // The commit may be on its way already, so it is the statement that has to fail.
+            let whole = format!("(SELECT COUNT(*) FROM {name}) = cardinality(${first})");
+            checks.push(format!("1 / CASE WHEN {whole} THEN 1 ELSE 0 END"));
+            parts.push(format!("{name} AS ({part} RETURNING 1)"));
+        } else {
+            parts.push(format!("{name} AS ({part})"));
+        }
+        values.extend(
+            (0..width)
+                .map(|column| Value::Column(rows.iter().skip(column).step_by(width).copied().collect())),
+        );
+    }
+    let check = if checks.is_empty() { "1".to_string() } else { checks.join(" + ") };
+    let sql = format!("WITH {} SELECT {check}", parts.join(", "));
+    Ok((link.prepare(&sql)?, values))
 }
 
 fn lock_number(scope: &str, key: &str) -> i64 {

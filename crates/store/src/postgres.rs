@@ -309,9 +309,9 @@ impl Link {
     }
 
     /// A question whose answer nobody reads, sent with what comes next.
-    pub(crate) fn ask_later(&mut self, sql: &'static str, numbers: Vec<i64>) -> Result<(), Error> {
+    pub(crate) fn ask_later(&mut self, sql: &str, list: List) -> Result<(), Error> {
         let statement = self.prepare(sql)?;
-        self.pending.push(Pending::Ask(statement, numbers));
+        self.pending.push(Pending::Ask(statement, list));
         Ok(())
     }
 
@@ -329,7 +329,14 @@ impl Link {
         if !last {
             return self.send(&messages).map(|_| ());
         }
-        messages.push(Message::Control("COMMIT"));
+        let begun = self.pending.iter().rposition(|pending| matches!(pending, Pending::Control(BEGIN)));
+        match begun {
+            // One statement that nothing went before is a transaction by itself.
+            Some(at) if statements.len() == 1 && at + 1 == self.pending.len() => {
+                self.pending.pop();
+            }
+            _ => messages.push(Message::Control("COMMIT")),
+        }
         self.ended = true;
         let sent = self.send(&messages);
         if let (Err(_), Some(Trouble::Lost(error))) = (&sent, &self.trouble) {
@@ -528,14 +535,21 @@ impl Said {
 
 enum Pending {
     Control(&'static str),
-    Ask(Statement, Vec<i64>),
+    Ask(Statement, List),
+}
+
+/// The parameter of a question that is sent later.
+pub(crate) enum List {
+    Numbers(Vec<i64>),
+    Texts(Vec<String>),
 }
 
 impl Pending {
     fn message(&self) -> Message<'_> {
         match self {
             Pending::Control(sql) => Message::Control(sql),
-            Pending::Ask(statement, numbers) => Message::Execute(statement, vec![numbers]),
+            Pending::Ask(statement, List::Numbers(list)) => Message::Execute(statement, vec![list]),
+            Pending::Ask(statement, List::Texts(list)) => Message::Execute(statement, vec![list]),
         }
     }
 }

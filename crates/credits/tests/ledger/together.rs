@@ -228,3 +228,29 @@ fn a_transfer_to_an_account_whose_hold_ends_finds_the_receivers_grants() {
         world.assert_whole().await;
     });
 }
+
+/// Each node keeps accounts in memory; none of them is believed once another has changed it.
+#[test]
+fn what_one_node_did_the_other_knows_at_once() {
+    on_every_store(|world| async move {
+        let nodes = [world.ledger(), world.other_node()];
+        must(&nodes[0], command("ada", grant(1))).await;
+        for round in 0..40 {
+            let (here, there) = (&nodes[round % 2], &nodes[(round + 1) % 2]);
+            // So many that each node has forgotten its caution again.
+            for _ in 0..35 {
+                must(here, command("bob", grant(1))).await;
+                must(there, command("cyd", grant(1))).await;
+            }
+            let spend = || keyed(command("ada", debit(1)), &format!("k{round}"), "{}");
+            let first = must(here, spend()).await;
+            let again = must(there, spend()).await;
+            assert_eq!((first.replayed, again.replayed, &again.body), (false, true, &first.body));
+            let refused = there.submit(command("ada", debit(1))).await;
+            assert!(matches!(refused, Err(Error::Refused(Refusal::Insufficient { .. }))), "{refused:?}");
+            must(there, command("ada", grant(1))).await;
+            assert_eq!(balance(here, "ada").await, 1);
+        }
+        world.assert_whole().await;
+    });
+}
