@@ -42,6 +42,7 @@ const PLAN_UNDER_WAY: &str = concat!(
     columns!(),
     " FROM billing_checkouts
     WHERE owner = $1 AND kind = 'plan' AND status IN ('open', 'processing') AND created_at > $2
+      AND (session_id IS NOT NULL OR created_at > $3)
     ORDER BY created_at DESC LIMIT 1"
 );
 
@@ -291,7 +292,7 @@ pub fn waiting(
 
 /// A plan that this owner is buying at the moment: a second one would be paid twice.
 pub fn plan_under_way(tx: &mut Tx<'_>, owner: &Owner, now: Millis) -> Result<Option<Checkout>, Error> {
-    tx.query_opt(PLAN_UNDER_WAY, params![&owner.to_string(), now.minus(LIFE)], read)
+    tx.query_opt(PLAN_UNDER_WAY, params![&owner.to_string(), now.minus(LIFE), now.minus(CALL)], read)
 }
 
 /// What has become of it at Stripe.

@@ -37,6 +37,9 @@ pub enum NotSold {
     /// The owner has a plan already: it is changed and not bought twice.
     #[error("there is a subscription already: change it instead of buying another one")]
     Subscribed,
+    /// Another call is opening a checkout of a plan at this moment.
+    #[error("a checkout is being opened already: try again in a moment")]
+    UnderWay,
     #[error("there is no subscription that could be changed")]
     NotSubscribed,
     #[error(transparent)]
@@ -110,6 +113,28 @@ impl Desk {
 
     /// Opens a checkout for a wish. Whatever is written at Stripe follows from the catalogue and from our own row.
     pub async fn checkout(&self, buyer: &Buyer, wish: &Wish, returns: &Returns) -> Result<Opened, NotSold> {
+        match self.open_checkout(buyer, wish, returns).await {
+            Err(NotSold::Error(Error::Stripe(trouble))) if trouble.is_lost_customer() => {
+                self.forget_customer(&buyer.owner).await?;
+                self.open_checkout(buyer, wish, returns).await
+            }
+            opened => opened,
+        }
+    }
+
+    /// Stripe's customer is gone and nobody told us; the next call makes another one.
+    async fn forget_customer(&self, owner: &Owner) -> Result<(), store::Error> {
+        let owner = owner.clone();
+        self.tools()
+            .store
+            .write(move |tx| match customers::of_owner(tx, &owner)? {
+                Some(customer) => customers::unlink(tx, &customer).map(|_| ()),
+                None => Ok(()),
+            })
+            .await
+    }
+
+    async fn open_checkout(&self, buyer: &Buyer, wish: &Wish, returns: &Returns) -> Result<Opened, NotSold> {
         let tools = self.tools();
         let offer = checkouts::offer(&tools.terms.catalogue, wish)?;
         let is_plan = matches!(offer, Offer::Plan { .. });
@@ -122,13 +147,28 @@ impl Desk {
         let checkout = tools.store.write(move |tx| -> Result<Checkout, NotSold> {
             let offer = checkouts::offer(&terms.terms.catalogue, &asked)?;
             let kind = if matches!(offer, Offer::Plan { .. }) { Kind::Plan } else { Kind::Pack };
+            if kind == Kind::Plan {
+                // Of two at once the second one finds the first one's row.
+                tx.lock("billing checkout", &[&owner.to_string()])?;
+                if checkouts::plan_under_way(tx, &owner, now)?.is_some() {
+                    return Err(NotSold::UnderWay);
+                }
+            }
             Ok(checkouts::open(tx, &owner, kind, &offer, now, &mut random::secure())?)
         });
         let checkout = checkout.await?;
         let tries_before = self.had_a_subscription(&buyer.owner).await?;
         let form = self.session_form(&checkout, &offer, &customer, returns, tries_before);
         let key = format!("tg:checkout:{}", checkout.id);
-        let session: Session = tools.stripe.post(Class::Person, "/v1/checkout/sessions", &form, &key).await?;
+        let session = tools.stripe.post(Class::Person, "/v1/checkout/sessions", &form, &key).await;
+        let session: Session = match session {
+            // Whether a silent Stripe has made one is not known; a refusing one has not.
+            Err(trouble) if !matches!(trouble, Trouble::Unavailable(_)) => {
+                self.end_checkout(checkout, Status::Failed).await?;
+                return Err(trouble.into());
+            }
+            session => session?,
+        };
         let url = session.url.ok_or_else(|| Trouble::NotUnderstood("a session without an address".into()))?;
         let (id, session_id, now) = (checkout.id, session.id.clone(), tools.clock.now());
         let noted = tools.store.write(move |tx| -> Result<(), store::Error> {
@@ -206,7 +246,14 @@ impl Desk {
         let subject = Subject::Session(session_id.clone());
         self.bring_up_to_date(Class::Person, &subject, None).await?;
         let path = format!("/v1/checkout/sessions/{}", segment(&session_id)?);
-        let session: Session = tools.stripe.get(Class::Person, &path, &Form::new()).await?;
+        let session: Session = match tools.stripe.get(Class::Person, &path, &Form::new()).await {
+            // Stripe has forgotten it: nobody can pay it any more.
+            Err(Trouble::Missing(_)) => {
+                self.end_checkout(open, Status::Expired).await?;
+                return Ok(None);
+            }
+            session => session?,
+        };
         match (checkouts::status_of(&session), session.url) {
             (Status::Open, Some(url)) if open.item == wish.item => Ok(Some(Opened { session_id, url })),
             (Status::Open, _) => {
@@ -222,6 +269,11 @@ impl Desk {
         }
     }
 
+    async fn end_checkout(&self, checkout: Checkout, status: Status) -> Result<(), store::Error> {
+        let now = self.tools().clock.now();
+        self.tools().store.write(move |tx| checkouts::set_status(tx, &checkout, status, None, now)).await
+    }
+
     async fn had_a_subscription(&self, owner: &Owner) -> Result<bool, store::Error> {
         let owner = owner.clone();
         self.tools().store.read(move |tx| Ok(subscriptions::of_owner(tx, &owner)?.is_some())).await
@@ -229,6 +281,16 @@ impl Desk {
 
     /// Where people see invoices, replace a card and cancel.
     pub async fn portal(&self, buyer: &Buyer, return_url: &str) -> Result<String, Error> {
+        match self.open_portal(buyer, return_url).await {
+            Err(Error::Stripe(trouble)) if trouble.is_lost_customer() => {
+                self.forget_customer(&buyer.owner).await?;
+                self.open_portal(buyer, return_url).await
+            }
+            opened => opened,
+        }
+    }
+
+    async fn open_portal(&self, buyer: &Buyer, return_url: &str) -> Result<String, Error> {
         let customer = self.customer_of(Class::Person, buyer).await?;
         let form = Form::new().with("customer", &customer).with("return_url", return_url);
         // Each visit is a session of its own.

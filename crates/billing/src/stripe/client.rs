@@ -72,10 +72,18 @@ pub enum Trouble {
     Missing(String),
     /// The call was understood and refused: a declined card, a parameter that is wrong, a key without the right.
     #[error("Stripe refused ({status} {code}): {message}")]
-    Refused { status: u16, code: String, message: String },
+    Refused { status: u16, code: String, param: Option<String>, message: String },
     /// An answer that does not look as the pinned version says.
     #[error("an answer of Stripe was not understood: {0}")]
     NotUnderstood(String),
+}
+
+impl Trouble {
+    /// The call named a customer that Stripe does not know any more.
+    pub fn is_lost_customer(&self) -> bool {
+        let named = |param: &Option<String>| param.as_deref() == Some("customer");
+        matches!(self, Trouble::Refused { code, param, .. } if code == "resource_missing" && named(param))
+    }
 }
 
 /// Cheap to clone.
@@ -104,6 +112,7 @@ struct ErrorDetail {
     r#type: String,
     code: Option<String>,
     decline_code: Option<String>,
+    param: Option<String>,
     #[serde(default)]
     message: String,
 }
@@ -287,14 +296,13 @@ impl Stripe {
 fn judge(status: u16, body: &[u8], path: &str, after: Option<Duration>) -> Tried {
     let detail = serde_json::from_slice::<ErrorBody>(body).map(|body| body.error).unwrap_or_default();
     let code = detail.decline_code.or(detail.code).unwrap_or(detail.r#type);
-    let refused = |message: String| Trouble::Refused { status, code: code.clone(), message };
     match status {
         404 => Tried::Over(Trouble::Missing(without_query(path).to_owned())),
         409 | 429 | 500.. => {
             let trouble = Trouble::Unavailable(format!("{} answers {status} {code}", without_query(path)));
             Tried::Again { trouble, after }
         }
-        _ => Tried::Over(refused(detail.message)),
+        _ => Tried::Over(Trouble::Refused { status, code, param: detail.param, message: detail.message }),
     }
 }
 
@@ -327,7 +335,7 @@ mod tests {
     #[test]
     fn what_passes_is_tried_again_and_a_refusal_is_not() {
         let declined = br#"{"error":{"type":"card_error","code":"card_declined","decline_code":"insufficient_funds","message":"No."}}"#;
-        let Tried::Over(Trouble::Refused { status: 402, code, message }) =
+        let Tried::Over(Trouble::Refused { status: 402, code, message, .. }) =
             judge(402, declined, "/v1/x", None)
         else {
             panic!("a decline is final");

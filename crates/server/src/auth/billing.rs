@@ -223,6 +223,7 @@ fn not_sold(error: NotSold) -> Failure {
             Failure::Validation(format!("[body.{}] Invalid input: {}", wrong.field, wrong.message))
         }
         NotSold::Subscribed => Code::AlreadySubscribed.into(),
+        NotSold::UnderWay => Code::CheckoutUnderWay.into(),
         NotSold::NotSubscribed => Code::NotSubscribed.into(),
         NotSold::Error(error) => failed(error),
     }

@@ -57,6 +57,7 @@ codes! {
     BodyTooLarge "PAYLOAD_TOO_LARGE" PAYLOAD_TOO_LARGE "The request body is too large";
     BodyTooSlow "REQUEST_TIMEOUT" REQUEST_TIMEOUT "The request body did not arrive in time";
     ChangeEmailDisabled "CHANGE_EMAIL_DISABLED" BAD_REQUEST "Change email is disabled";
+    CheckoutUnderWay "CHECKOUT_UNDER_WAY" CONFLICT "A checkout is being opened already. Please try again in a moment.";
     CredentialAccountNotFound "CREDENTIAL_ACCOUNT_NOT_FOUND" BAD_REQUEST "Credential account not found";
     CrossSiteLogin "CROSS_SITE_NAVIGATION_LOGIN_BLOCKED" FORBIDDEN "Cross-site navigation login blocked. This request appears to be a CSRF attack.";
     EmailAlreadyVerified "EMAIL_ALREADY_VERIFIED" BAD_REQUEST "Email is already verified";

@@ -243,7 +243,7 @@ async fn buyer(ask: &Ask, owner: Owner) -> Result<Buyer, Failure> {
 fn not_sold(error: NotSold) -> Failure {
     match error {
         NotSold::Unsellable(wrong) => Failure::invalid(wrong.field, wrong.message),
-        NotSold::Subscribed | NotSold::NotSubscribed => {
+        NotSold::Subscribed | NotSold::UnderWay | NotSold::NotSubscribed => {
             Failure::Conflict { message: error.to_string(), refundable: None }
         }
         NotSold::Error(error) => Failure::of_billing(error),
