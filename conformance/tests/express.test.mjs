@@ -59,7 +59,7 @@ onEveryEngine(
     before(async () => {
       await guideSettings();
       const key = JSON.parse(await server.run("key", "create", "express", "--scopes", "gate,credits:write", "--json")).key;
-      app = await startApp({ TOLLGATE_URL: server.baseURL, TOLLGATE_SERVICE_KEY: key });
+      app = await startApp({ TOLLGATE_URL: server.baseURL, TOLLGATE_KEY: key });
     });
     after(() => app.stop());
 
@@ -126,7 +126,7 @@ onEveryEngine(
     });
 
     test("owns up to a wrong service key", async () => {
-      const stranger = await startApp({ TOLLGATE_URL: server.baseURL, TOLLGATE_SERVICE_KEY: "tg_sk_wrong" });
+      const stranger = await startApp({ TOLLGATE_URL: server.baseURL, TOLLGATE_KEY: "tg_sk_wrong" });
       const { status, body } = await stranger.ask("POST", "/pictures", (await person(9)).headers);
       assert.deepEqual([status, body.error_code], [500, "internal"]);
       await stranger.stop();
@@ -141,7 +141,7 @@ onEveryEngine(
   (server) => {
     test("an extended session reaches the browser, with a refusal, too", async () => {
       const key = JSON.parse(await server.run("key", "create", "express", "--json")).key;
-      const app = await startApp({ TOLLGATE_URL: server.baseURL, TOLLGATE_SERVICE_KEY: key });
+      const app = await startApp({ TOLLGATE_URL: server.baseURL, TOLLGATE_KEY: key });
       const browser = new Browser(server);
       await signUp(browser);
       for (const [method, path, status] of [["GET", "/me", 200], ["POST", "/pictures", 402]]) {
@@ -163,7 +163,7 @@ describe("the Express guide and a Tollgate that cannot be understood", () => {
   before(async () => {
     stub.listen(0, "127.0.0.1");
     await once(stub, "listening");
-    app = await startApp({ TOLLGATE_URL: `http://127.0.0.1:${stub.address().port}`, TOLLGATE_SERVICE_KEY: "tg_sk_x" });
+    app = await startApp({ TOLLGATE_URL: `http://127.0.0.1:${stub.address().port}`, TOLLGATE_KEY: "tg_sk_x" });
   });
   after(async () => {
     await app.stop();
@@ -214,7 +214,7 @@ describe("the Express guide and a Tollgate that cannot be understood", () => {
   });
 
   test("a service that is down is 503", async () => {
-    const down = await startApp({ TOLLGATE_URL: `http://127.0.0.1:${await freePort()}`, TOLLGATE_SERVICE_KEY: "tg_sk_x" });
+    const down = await startApp({ TOLLGATE_URL: `http://127.0.0.1:${await freePort()}`, TOLLGATE_KEY: "tg_sk_x" });
     assert.equal((await down.ask("GET", "/me", { cookie: "a=b" })).status, 503);
     await down.stop();
   });

@@ -47,7 +47,8 @@ impl Tollgate {
         Tollgate::builder(address).build()
     }
 
-    /// From `TOLLGATE_URL` and, if it is set, `TOLLGATE_KEY` (or `TOLLGATE_SERVICE_KEY`). What is empty is not set.
+    /// From `TOLLGATE_URL` and, if it is set, `TOLLGATE_KEY`; `TOLLGATE_SERVICE_KEY` is read where there is no
+    /// `TOLLGATE_KEY`. What is empty is not set.
     ///
     /// ```no_run
     /// let tollgate = tollgate_client::Tollgate::from_env()?;
@@ -65,6 +66,7 @@ impl Tollgate {
         for name in ["TOLLGATE_KEY", "TOLLGATE_SERVICE_KEY"] {
             if let Some(key) = variable(name).map_err(|NotText| BuildError::ServiceKey)? {
                 builder = builder.service_key(key);
+                break;
             }
         }
         builder.build()
@@ -387,8 +389,10 @@ mod tests {
         assert_eq!(of(&[]).unwrap_err(), BuildError::NoAddress);
         assert_eq!(authority(of(&[url])), None);
         assert_eq!(authority(of(&[url, ("TOLLGATE_KEY", "tg_sk_a")])).as_deref(), Some("Bearer tg_sk_a"));
-        let both = [url, ("TOLLGATE_KEY", "tg_sk_a"), ("TOLLGATE_SERVICE_KEY", "tg_sk_b")];
-        assert_eq!(authority(of(&both)).as_deref(), Some("Bearer tg_sk_b"));
+        let other = ("TOLLGATE_SERVICE_KEY", "tg_sk_b");
+        assert_eq!(authority(of(&[url, other])).as_deref(), Some("Bearer tg_sk_b"));
+        let both = [url, ("TOLLGATE_KEY", "tg_sk_a"), other];
+        assert_eq!(authority(of(&both)).as_deref(), Some("Bearer tg_sk_a"));
         assert_eq!(of(&[url, ("TOLLGATE_KEY", "b")]).unwrap_err(), BuildError::ServiceKey);
         let unreadable = Tollgate::from_variables(|_| Err(NotText));
         assert_eq!(unreadable.unwrap_err(), BuildError::Address);

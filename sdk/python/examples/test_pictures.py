@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 from tollgate.testing import FakeTollgate
 
 os.environ.setdefault("TOLLGATE_URL", "http://tollgate.test")
-os.environ.setdefault("TOLLGATE_SERVICE_KEY", "tg_sk_test")
+os.environ.setdefault("TOLLGATE_KEY", "tg_sk_test")
 
 from pictures import app
 

@@ -34,7 +34,7 @@ def test_the_guide_shows_the_app_and_its_tests_as_they_are() -> None:
 
 def test_the_readmes_app_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOLLGATE_URL", "http://tollgate.test")
-    monkeypatch.setenv("TOLLGATE_SERVICE_KEY", "tg_sk_test")
+    monkeypatch.setenv("TOLLGATE_KEY", "tg_sk_test")
     (code,) = re.findall(r"^```python\n(.*?)^```$", README.read_text(), re.DOTALL | re.MULTILINE)
     names: dict[str, Any] = {}
     exec(code, names)  # noqa: S102
@@ -55,7 +55,7 @@ def test_the_readmes_app_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
 def uvicorn(server: RealTollgate) -> Iterator[httpx.Client]:
     """The app as the guide runs it."""
     port = free_port()
-    environment = {**os.environ, "TOLLGATE_URL": server.url, "TOLLGATE_SERVICE_KEY": server.key}
+    environment = {**os.environ, "TOLLGATE_URL": server.url, "TOLLGATE_KEY": server.key}
     log = server.folder / "app.log"
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603

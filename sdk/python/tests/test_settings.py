@@ -4,7 +4,7 @@ import pytest
 
 from tollgate import ConfigurationError, Tollgate, TollgateSettings
 
-NAMES = ("TOLLGATE_URL", "TOLLGATE_SERVICE_KEY", "TOLLGATE_KEY")
+NAMES = ("TOLLGATE_URL", "TOLLGATE_KEY", "TOLLGATE_SERVICE_KEY")
 
 
 @pytest.fixture(autouse=True)
@@ -15,7 +15,7 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_both_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOLLGATE_URL", "http://127.0.0.1:8655/")
-    monkeypatch.setenv("TOLLGATE_SERVICE_KEY", "tg_sk_x")
+    monkeypatch.setenv("TOLLGATE_KEY", "tg_sk_x")
     settings = TollgateSettings.read()
     assert settings.url == "http://127.0.0.1:8655"
     assert settings.service_key is not None
@@ -24,12 +24,16 @@ def test_both_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Tollgate.from_env().url == "http://127.0.0.1:8655"
 
 
-def test_the_name_that_the_command_line_prints_is_read_too(
+def test_the_other_name_is_read_where_the_first_is_not_set(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("TOLLGATE_URL", "http://127.0.0.1:8655")
-    monkeypatch.setenv("TOLLGATE_KEY", "tg_sk_x")
-    assert TollgateSettings.read().service_key is not None
+    monkeypatch.setenv("TOLLGATE_SERVICE_KEY", "tg_sk_other")
+    for first, expected in [("", "tg_sk_other"), ("tg_sk_first", "tg_sk_first")]:
+        monkeypatch.setenv("TOLLGATE_KEY", first)
+        key = TollgateSettings.read().service_key
+        assert key is not None
+        assert key.get_secret_value() == expected
 
 
 def test_what_is_missing_is_said_all_at_once_and_empty_is_missing(
@@ -38,8 +42,8 @@ def test_what_is_missing_is_said_all_at_once_and_empty_is_missing(
     with pytest.raises(ConfigurationError, match="TOLLGATE_URL is not set: it is Tollgate's"):
         Tollgate.from_env()
     monkeypatch.setenv("TOLLGATE_URL", "http://127.0.0.1:8655")
-    monkeypatch.setenv("TOLLGATE_SERVICE_KEY", "")
-    with pytest.raises(ConfigurationError, match="TOLLGATE_SERVICE_KEY is not set: make a key"):
+    monkeypatch.setenv("TOLLGATE_KEY", "")
+    with pytest.raises(ConfigurationError, match="TOLLGATE_KEY is not set: make a key"):
         Tollgate.from_env()
     assert Tollgate.from_env(key_needed=False).url == "http://127.0.0.1:8655"
 
@@ -76,13 +80,13 @@ def test_a_key_that_cannot_be_one_is_refused_and_not_repeated(
     key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TOLLGATE_URL", "http://127.0.0.1:8655")
-    monkeypatch.setenv("TOLLGATE_SERVICE_KEY", key)
-    with pytest.raises(ConfigurationError, match="TOLLGATE_SERVICE_KEY: it must") as refused:
+    monkeypatch.setenv("TOLLGATE_KEY", key)
+    with pytest.raises(ConfigurationError, match="TOLLGATE_KEY: it must") as refused:
         Tollgate.from_env()
     assert key not in str(refused.value)
 
 
 def test_an_address_by_hand_borrows_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TOLLGATE_SERVICE_KEY", "tg_sk_x")
+    monkeypatch.setenv("TOLLGATE_KEY", "tg_sk_x")
     with pytest.raises(ConfigurationError, match="this needs a service key"):
         Tollgate("http://127.0.0.1:1")._service._lines(None)

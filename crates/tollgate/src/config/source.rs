@@ -323,6 +323,7 @@ mod tests {
         let environment = [
             ("TOLLGATE_URL", "http://localhost:8655"),
             ("TOLLGATE_KEY", "tg_sk_x"),
+            ("TOLLGATE_SERVICE_KEY", "tg_sk_x"),
             ("TOLLGATE_PORT", "tcp://10.0.0.1:8655"),
             ("TOLLGATE_PORT_8655_TCP_ADDR", "10.0.0.1"),
             ("TOLLGATE_SERVICE_HOST", "10.0.0.1"),

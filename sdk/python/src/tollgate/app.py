@@ -58,7 +58,7 @@ class Tollgate:
 
     @classmethod
     def from_env(cls, *, key_needed: bool = True) -> Self:
-        """From ``TOLLGATE_URL`` and ``TOLLGATE_SERVICE_KEY``.
+        """From ``TOLLGATE_URL`` and ``TOLLGATE_KEY``.
 
         An app that only checks sessions needs no key: ``key_needed=False``.
         """

@@ -38,7 +38,7 @@ class Service:
     def _lines(self, key: str | None) -> list[HeaderLine]:
         if self._key is None:
             raise ConfigurationError(
-                "this needs a service key: set TOLLGATE_SERVICE_KEY to one of `tollgate key create`"
+                "this needs a service key: set TOLLGATE_KEY to one of `tollgate key create`"
             )
         bearer = SecretBytes(b"Bearer " + self._key.get_secret_value().encode())
         lines: list[HeaderLine] = [(b"authorization", bearer)]

@@ -36,7 +36,10 @@ def check_key(secret: SecretStr) -> SecretStr:
 
 
 class TollgateSettings(BaseSettings):
-    """``TOLLGATE_URL`` and ``TOLLGATE_SERVICE_KEY`` (or ``TOLLGATE_KEY``); empty is not set."""
+    """``TOLLGATE_URL`` and ``TOLLGATE_KEY``; empty is not set.
+
+    ``TOLLGATE_SERVICE_KEY`` is read where there is no ``TOLLGATE_KEY``.
+    """
 
     model_config = SettingsConfigDict(
         env_ignore_empty=True,
@@ -51,7 +54,7 @@ class TollgateSettings(BaseSettings):
     )
     service_key: Annotated[SecretStr, AfterValidator(check_key)] | None = Field(
         default=None,
-        validation_alias=AliasChoices("TOLLGATE_SERVICE_KEY", "TOLLGATE_KEY", "service_key"),
+        validation_alias=AliasChoices("TOLLGATE_KEY", "TOLLGATE_SERVICE_KEY", "service_key"),
     )
 
     @classmethod
@@ -67,7 +70,7 @@ class TollgateSettings(BaseSettings):
             ]
         if settings is not None and key_needed and settings.service_key is None:
             problems.append(
-                "TOLLGATE_SERVICE_KEY is not set: make a key with `tollgate key create NAME`, "
+                "TOLLGATE_KEY is not set: make a key with `tollgate key create NAME`, "
                 "or say that none is needed (sessions alone) with key_needed=False"
             )
         if settings is None or problems:
@@ -78,7 +81,7 @@ class TollgateSettings(BaseSettings):
 
 def _problem(location: tuple[int | str, ...], kind: str, message: str) -> str:
     name = str(location[0]) if location else "settings"
-    variable = {"url": "TOLLGATE_URL", "service_key": "TOLLGATE_SERVICE_KEY"}.get(name, name)
+    variable = {"url": "TOLLGATE_URL", "service_key": "TOLLGATE_KEY"}.get(name, name)
     if kind == "missing":
         return f"{variable} is not set: it is Tollgate's address, such as http://127.0.0.1:8655"
     return f"{variable}: {message.removeprefix('Value error, ')}"
