@@ -18,7 +18,7 @@ macro_rules! columns {
 
 const RECEIVE: &str = "
     INSERT INTO billing_inbox (id, kind, subject, payload, state, attempts, due_at, leased_until, effect, created_at, received_at, done_at)
-    VALUES ($1, $2, $3, $4, $5, 0, $6, 0, $7, $8, $6, $9)
+    VALUES ($1, $2, $3, $4, $5, $10, $6, $11, $7, $8, $6, $9)
     ON CONFLICT (id) DO NOTHING";
 const READY: &str = "
     SELECT id FROM billing_inbox WHERE state = 'pending' AND due_at <= $1 AND leased_until <= $1 ORDER BY due_at LIMIT $2";
@@ -32,8 +32,8 @@ const AGAIN: &str = "
     UPDATE billing_inbox SET state = $2, error = $3, due_at = $4, leased_until = 0
     WHERE id = $1 AND state = 'pending'";
 const REOPEN: &str = "
-    UPDATE billing_inbox SET state = 'pending', attempts = 0, due_at = $2, leased_until = 0, error = NULL, done_at = NULL, received_at = $2
-    WHERE id = $1 AND subject IS NOT NULL AND leased_until <= $2";
+    UPDATE billing_inbox SET state = 'pending', attempts = 1, due_at = $2, leased_until = $3, error = NULL, done_at = NULL, received_at = $2
+    WHERE id = $1 AND subject IS NOT NULL AND leased_until <= $2 RETURNING subject";
 const ONE: &str = concat!("SELECT ", columns!(), " FROM billing_inbox WHERE id = $1");
 const NEWEST: &str = concat!(
     "SELECT ",
@@ -90,6 +90,8 @@ pub struct Arrival<'a> {
     pub created_at: Millis,
     /// Why it is ignored.
     pub remark: Option<&'static str>,
+    /// Whoever writes it down works on it at once, and nobody else meanwhile.
+    pub leased: bool,
 }
 
 /// As operators see it.
@@ -105,6 +107,17 @@ pub struct Seen {
     pub created_at: Millis,
     pub received_at: Millis,
     pub done_at: Option<Millis>,
+}
+
+impl Seen {
+    /// As Stripe spells it.
+    pub fn event_id(&self) -> &str {
+        self.id.split_once(':').map_or(self.id.as_str(), |(_, event)| event)
+    }
+
+    pub fn livemode(&self) -> bool {
+        self.id.starts_with("live:")
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,6 +139,8 @@ pub fn receive(tx: &mut Tx<'_>, arrival: &Arrival<'_>, now: Millis) -> Result<bo
     let pending = arrival.subject.is_some();
     let state = if pending { State::Pending } else { State::Ignored };
     let done_at = (!pending).then_some(now);
+    let (attempts, leased_until) =
+        if pending && arrival.leased { (1, now.plus(LEASE)) } else { (0, Millis(0)) };
     let values = params![
         &id,
         arrival.kind,
@@ -135,7 +150,9 @@ pub fn receive(tx: &mut Tx<'_>, arrival: &Arrival<'_>, now: Millis) -> Result<bo
         now,
         arrival.remark,
         arrival.created_at,
-        done_at
+        done_at,
+        attempts,
+        leased_until
     ];
     Ok(tx.execute(RECEIVE, values)? == 1)
 }
@@ -190,10 +207,11 @@ fn pause(attempts: i64) -> i64 {
     }
 }
 
-/// Replay: the work is done again, which changes nothing that was done. False when there is no such event, when it means nothing
-/// to us, or when somebody works on it now.
-pub fn reopen(tx: &mut Tx<'_>, id: &str, now: Millis) -> Result<bool, Error> {
-    Ok(tx.execute(REOPEN, params![id, now])? == 1)
+/// Replay: the work is to be done again, which changes nothing that was done, by whoever calls. `None` when there is no such
+/// event, when it means nothing to us, or when somebody works on it now.
+pub fn reopen(tx: &mut Tx<'_>, id: &str, now: Millis) -> Result<Option<Leased>, Error> {
+    let subject = tx.query_opt(REOPEN, params![id, now, now.plus(LEASE)], |row| row.get(0))?;
+    Ok(subject.map(|subject| Leased { id: id.to_owned(), subject, attempts: 1, received_at: now }))
 }
 
 pub fn find(tx: &mut Tx<'_>, id: &str) -> Result<Option<Seen>, Error> {

@@ -11,6 +11,7 @@ pub mod customers;
 pub mod desk;
 pub mod inbox;
 mod look;
+pub mod overview;
 pub mod payments;
 pub mod reconcile;
 pub mod selling;

@@ -38,6 +38,8 @@ pub struct Report {
     pub granted: i64,
     /// Everything that was put right, in words.
     pub effects: Vec<String>,
+    /// What a person has to look at; the rest was looked at all the same.
+    pub problems: Vec<String>,
 }
 
 /// What a look would lead to.
@@ -132,10 +134,8 @@ impl Desk {
             return Ok(());
         }
         let now = self.tools().clock.now();
-        self.write_down(event, value.to_string(), now).await?;
-        let outcome = self.bring_up_to_date(Class::Worker, subject, Some(&id)).await?;
-        note(report, outcome);
-        Ok(())
+        self.write_down(event, value.to_string(), true, now).await?;
+        self.put_right(report, subject, Some(&id)).await
     }
 
     async fn open_checkouts(
@@ -190,8 +190,7 @@ impl Desk {
                 report.effects.push(format!("{subject} is {status} here: it would be looked at"));
             }
             Mode::PutRight => {
-                let outcome = self.bring_up_to_date(Class::Worker, &subject, None).await?;
-                note(report, outcome);
+                self.put_right(report, &subject, None).await?;
             }
         }
         Ok(())
@@ -216,12 +215,26 @@ impl Desk {
                 report.subscriptions += 1;
                 if mode == Mode::PutRight {
                     let subject = Subject::Subscription(running.id);
-                    let outcome = self.bring_up_to_date(Class::Worker, &subject, None).await?;
-                    note(report, outcome);
+                    self.put_right(report, &subject, None).await?;
                 }
                 said("subscriptions", report.subscriptions);
             }
         }
+    }
+
+    async fn put_right(
+        &self,
+        report: &mut Report,
+        subject: &Subject,
+        event: Option<&str>,
+    ) -> Result<(), Error> {
+        match self.bring_up_to_date(Class::Worker, subject, event).await {
+            Ok(outcome) => note(report, outcome),
+            // One that stays as it is must not keep the others waiting.
+            Err(error) if !error.may_pass() => report.problems.push(format!("{subject}: {error}")),
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 }
 

@@ -34,6 +34,11 @@ const NEWEST: &str = concat!(
 );
 const LIVE_ONES: &str =
     concat!("SELECT ", columns!(), " FROM billing_subscriptions WHERE live AND id > $1 ORDER BY id LIMIT $2");
+const EXTRA: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM billing_subscriptions WHERE live AND extra ORDER BY created_at, id LIMIT $1"
+);
 const LIVE_OF: &str = concat!("SELECT ", columns!(), " FROM billing_subscriptions WHERE owner = $1 AND live");
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -130,6 +135,11 @@ pub fn live_of(tx: &mut Tx<'_>, owner: &Owner) -> Result<Vec<Running>, Error> {
 /// For reconciliation, in pages.
 pub fn live_after(tx: &mut Tx<'_>, last: &str, most: i64) -> Result<Vec<Running>, Error> {
     tx.query(LIVE_ONES, params![last, most], read)
+}
+
+/// Second ones of one owner, oldest first: somebody pays twice.
+pub fn extra(tx: &mut Tx<'_>, most: i64) -> Result<Vec<Running>, Error> {
+    tx.query(EXTRA, params![most], read)
 }
 
 /// Credits that one line, or a change of plan, of a paid invoice brings.

@@ -38,14 +38,15 @@ impl Desk {
         else {
             return Ok(Received::NotAnEvent);
         };
-        self.write_down(event, payload.to_owned(), now).await
+        self.write_down(event, payload.to_owned(), false, now).await
     }
 
-    /// Also for events that reconciliation found at Stripe.
+    /// Also for events that reconciliation found at Stripe, and works on at once (`leased`).
     pub(crate) async fn write_down(
         &self,
         event: Event,
         payload: String,
+        leased: bool,
         now: Millis,
     ) -> Result<Received, store::Error> {
         let tools = self.tools();
@@ -71,6 +72,7 @@ impl Desk {
                 payload: &payload,
                 created_at: crate::subscriptions::from_seconds(event.created),
                 remark,
+                leased,
             };
             inbox::receive(tx, &arrival, now)
         });

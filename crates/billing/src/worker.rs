@@ -1,5 +1,6 @@
 //! Works off the inbox: any number of nodes may do it on one store.
 
+use crate::books::Problem;
 use crate::desk::{Desk, Error, Outcome};
 use crate::inbox::{self, Leased};
 use crate::stripe::Class;
@@ -89,15 +90,20 @@ impl Desk {
         }
     }
 
-    /// Does again what an event led to, now. `None` when there is no such event or it means nothing to us.
+    /// Does again what an event led to, now. `None` when there is no such event, when it means nothing to us, or when somebody
+    /// works on it already. What comes to nothing is tried again later like any other event, or put aside.
     pub async fn replay(&self, id: &str) -> Result<Option<Outcome>, Error> {
         let (looked, now) = (id.to_owned(), self.tools().clock.now());
-        let seen = self.tools().store.write(move |tx| -> Result<_, store::Error> {
-            inbox::reopen(tx, &looked, now)?;
-            inbox::find(tx, &looked)
-        });
-        let subject = seen.await?.and_then(|seen| seen.subject);
-        let Some(subject) = subject.as_deref().and_then(Subject::parse) else { return Ok(None) };
-        self.bring_up_to_date(Class::Worker, &subject, Some(id)).await.map(Some)
+        let leased = self.tools().store.write(move |tx| inbox::reopen(tx, &looked, now)).await?;
+        let Some(leased) = leased else { return Ok(None) };
+        let subject = Subject::parse(&leased.subject);
+        let outcome = match &subject {
+            Some(subject) => self.bring_up_to_date(Class::Worker, subject, Some(id)).await,
+            None => Err(Problem::Odd("the row names no subject".into()).into()),
+        };
+        if let Err(error) = &outcome {
+            self.note_failure(leased, error.to_string(), error.may_pass()).await;
+        }
+        outcome.map(Some)
     }
 }

@@ -115,6 +115,7 @@ CREATE TABLE billing_inbox (
   done_at BIGINT
 );
 CREATE INDEX billing_inbox_due ON billing_inbox (due_at) WHERE state = 'pending';
+CREATE INDEX billing_inbox_failed ON billing_inbox (received_at) WHERE state = 'failed';
 CREATE INDEX billing_inbox_by_arrival ON billing_inbox (received_at, id);
 
 -- Rises whenever what was read at Stripe about a subject is applied: what was read before that is old.

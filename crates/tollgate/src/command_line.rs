@@ -44,6 +44,9 @@ enum Command {
     /// The ledger, seen from the operator's side; the server may run meanwhile
     #[command(subcommand)]
     Credits(CreditsCommand),
+    /// Stripe's events and what came of them; the server may run meanwhile
+    #[command(subcommand)]
+    Billing(BillingCommand),
     /// The secrets that sign sessions and seal the database's key
     #[command(subcommand)]
     Secrets(SecretsCommand),
@@ -142,6 +145,18 @@ enum CreditsCommand {
 }
 
 #[derive(Debug, Subcommand)]
+enum BillingCommand {
+    /// List the events that came, newest first, with what each one did
+    Events(commands::billing::EventsOptions),
+    /// Do again what an event led to; what was done is not done twice
+    Replay(commands::billing::ReplayOptions),
+    /// Ask Stripe for what never came, 30 days back, and put it right
+    Sync(commands::billing::SyncOptions),
+    /// Show what waits, what was given up, and what a person should look at
+    Status,
+}
+
+#[derive(Debug, Subcommand)]
 enum SecretsCommand {
     /// Put a new secret first; the old ones go on verifying
     Rotate,
@@ -215,6 +230,12 @@ fn carry_out(arguments: Arguments, environment: &Environment, terminal: &Termina
             }
             CreditsCommand::Verify => commands::credits::verify(load(), terminal),
             CreditsCommand::Export(options) => commands::credits::export::export(load(), &options, terminal),
+        },
+        Command::Billing(command) => match command {
+            BillingCommand::Events(options) => commands::billing::events(load(), &options, terminal),
+            BillingCommand::Replay(options) => commands::billing::replay(load(), &options, terminal),
+            BillingCommand::Sync(options) => commands::billing::sync(load(), &options, terminal),
+            BillingCommand::Status => commands::billing::status(load(), terminal),
         },
         Command::Secrets(SecretsCommand::Rotate) => commands::secrets::rotate(load(), terminal),
         Command::Secrets(SecretsCommand::Show { whose: ShownSecrets::Guest }) => {

@@ -2,6 +2,7 @@
 //! next.
 
 pub mod backup;
+pub mod billing;
 pub mod credits;
 pub mod dev;
 pub mod doctor;

@@ -115,16 +115,32 @@ impl Progress {
     }
 
     pub fn show(&mut self, done: u64, all: u64) {
+        if self.is_time() {
+            let percent = done.saturating_mul(100) / all.max(1);
+            self.line(&format!("{percent} % ({done} of {all} {})", self.things));
+        }
+    }
+
+    /// Where nobody knows how much there is.
+    pub fn count(&mut self, done: u64, things: &str) {
+        if self.is_time() {
+            self.line(&format!("{done} {things}"));
+        }
+    }
+
+    fn is_time(&mut self) -> bool {
         let pause = if self.on_terminal { 100 } else { 5_000 };
         if self.silent || self.since_line.elapsed().as_millis() < pause {
-            return;
+            return false;
         }
         self.since_line = kernel::Stopwatch::start();
+        true
+    }
+
+    fn line(&mut self, text: &str) {
         self.shown = true;
-        let percent = done.saturating_mul(100) / all.max(1);
         let (begin, end) = if self.on_terminal { ("\r", "\x1b[K") } else { ("", "\n") };
-        let (what, things) = (self.what, self.things);
-        let _ = write!(std::io::stderr().lock(), "{begin}{what} {percent} % ({done} of {all} {things}){end}");
+        let _ = write!(std::io::stderr().lock(), "{begin}{} {text}{end}", self.what);
     }
 }
 

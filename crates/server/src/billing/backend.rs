@@ -196,7 +196,8 @@ async fn events(ask: Ask) -> Answered {
 
 fn event(seen: &Seen) -> Value {
     json!({
-        "id": seen.id,
+        "id": seen.event_id(),
+        "livemode": seen.livemode(),
         "type": seen.kind,
         "subject": seen.subject,
         "status": seen.state.name(),
@@ -246,6 +247,7 @@ fn not_sold(error: NotSold) -> Failure {
         NotSold::Subscribed | NotSold::UnderWay | NotSold::NotSubscribed => {
             Failure::Conflict { message: error.to_string(), refundable: None }
         }
+        NotSold::Declined(_) => Failure::PaymentDeclined(error.to_string()),
         NotSold::Error(error) => Failure::of_billing(error),
     }
 }
@@ -255,6 +257,7 @@ const ORGANIZATION: Field = Field::text("organization_id").optional();
 const PRICE: Field = Field::text("price").note("The name of a pack or plan in the catalogue");
 const STRIPE: &[(u16, &str)] = &[
     (200, "Done"),
+    (402, "`payment_declined`: the card says no, and nothing was changed"),
     (404, "There is no such owner, or billing is not configured"),
     (409, "`conflict`: there is a subscription already, or none"),
     (422, "`invalid_request`: with `field`"),

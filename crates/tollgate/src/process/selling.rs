@@ -70,6 +70,9 @@ async fn reconcile(desk: Desk) {
                 for effect in &report.effects {
                     tracing::warn!(effect, "reconciliation put something right");
                 }
+                for problem in &report.problems {
+                    tracing::error!(problem, "reconciliation found something that a person has to look at");
+                }
                 tracing::debug!(
                     events = report.events,
                     checkouts = report.checkouts,
