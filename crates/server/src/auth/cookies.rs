@@ -40,8 +40,17 @@ impl Names {
     }
 }
 
+/// What the browser sent, each cookie by itself. A value that is no text counts as empty, so that what another program
+/// keeps in the same browser takes nothing from ours.
 pub fn lines(headers: &HeaderMap) -> impl Iterator<Item = &str> {
-    headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok())
+    let cookies = headers.get_all(COOKIE).iter().flat_map(|line| line.as_bytes().split(|&byte| byte == b';'));
+    cookies.filter_map(|cookie| {
+        let text = std::str::from_utf8(cookie).ok();
+        text.or_else(|| {
+            let equals = cookie.iter().position(|&byte| byte == b'=')?;
+            std::str::from_utf8(&cookie[..=equals]).ok()
+        })
+    })
 }
 
 /// How long a session's cookie stays.
@@ -109,5 +118,35 @@ impl<'a> Writer<'a> {
         for name in [&self.names.session_token, &self.names.session_data, &self.names.dont_remember] {
             self.clear(name);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+    use kernel::cookie;
+
+    fn first<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+        cookie::first(lines(headers), name)
+    }
+
+    #[test]
+    fn what_others_keep_in_a_browser_takes_nothing_from_ours() {
+        let mut headers = HeaderMap::new();
+        for line in [&b"x=\xe9; \xff; \xfe=1; own=good; y=\xc3\xa9"[..], b"z=1;\xa0own=second;last=1"] {
+            headers.append(COOKIE, HeaderValue::from_bytes(line).unwrap());
+        }
+        assert_eq!(first(&headers, "own"), Some("good"));
+        assert_eq!(first(&headers, "last"), Some("1"));
+        assert_eq!(first(&headers, "y"), Some("é"));
+        assert_eq!(first(&headers, "x"), Some(""));
+    }
+
+    #[test]
+    fn a_value_that_is_no_text_is_not_cut_and_gives_no_turn_to_the_next() {
+        let mut headers = HeaderMap::new();
+        headers.append(COOKIE, HeaderValue::from_bytes(b"own=good\xff; own=good").unwrap());
+        assert_eq!(first(&headers, "own"), Some(""));
     }
 }

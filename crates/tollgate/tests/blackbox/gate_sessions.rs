@@ -63,6 +63,26 @@ fn tokens_are_taken_in_a_header_of_their_own_and_win(engine: Engine) {
 }
 on_both_engines!(tokens_are_taken_in_a_header_of_their_own_and_win);
 
+fn what_other_programs_keep_in_a_browser_signs_nobody_out(engine: Engine) {
+    let server = Server::start(engine);
+    let mut guard = Guard::of(&server);
+    let (ada, _) = signed_up(&server, "ada@example.com");
+    let own = format!("{COOKIE}={}", ada.cookie(COOKIE).expect("signed in"));
+    for (before, after) in [("", "; theme=größer"), ("größe=ü; ", ""), ("a; b;; =; \u{fffd}; ", "; =é")]
+    {
+        let cookies = format!("{before}{own}{after}");
+        let asked = Request::post("/api/gate/authorize", &json!({})).header("Cookie", &cookies);
+        guard.backend.send(asked).expect(200);
+        let session = Request::get("/api/auth/get-session").header("Cookie", &cookies);
+        let session = session.send(server.address).expect("an answer").expect(200).json();
+        assert_eq!(session["user"]["email"], "ada@example.com", "{cookies}");
+    }
+    let spoiled =
+        Request::post("/api/gate/authorize", &json!({})).header("Cookie", &format!("{own}é; {own}"));
+    refused(&guard.backend.send(spoiled), 401, "unauthenticated");
+}
+on_both_engines!(what_other_programs_keep_in_a_browser_signs_nobody_out);
+
 fn a_session_in_use_is_extended_and_its_cookie_comes_back(engine: Engine) {
     let server = Server::start(engine);
     let guard = Guard::of(&server);
