@@ -42,13 +42,19 @@ pub enum NotSold {
     UnderWay,
     #[error("there is no subscription that could be changed")]
     NotSubscribed,
+    /// The buyer's card says no. What it would have paid for has not happened.
+    #[error("the payment was declined: {0}")]
+    Declined(String),
     #[error(transparent)]
     Error(#[from] Error),
 }
 
 impl From<Trouble> for NotSold {
     fn from(trouble: Trouble) -> NotSold {
-        NotSold::Error(trouble.into())
+        match trouble {
+            Trouble::Refused { status: 402, code, .. } => NotSold::Declined(code),
+            trouble => NotSold::Error(trouble.into()),
+        }
     }
 }
 

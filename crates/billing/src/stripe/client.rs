@@ -12,7 +12,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use kernel::{Secret, Stopwatch, random};
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -259,7 +259,11 @@ impl Stripe {
             Err(error) => return again(error.to_string()),
         };
         if head.status.is_success() {
-            return Tried::Answered(body);
+            // A page of something that stands between us and Stripe says nothing about the call.
+            return match serde_json::from_slice::<IgnoredAny>(&body) {
+                Ok(_) => Tried::Answered(body),
+                Err(_) => again("the answer is not JSON".into()),
+            };
         }
         let after = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
         let after = after.map(|seconds: u64| Duration::from_secs(seconds).min(LONGEST_PAUSE));

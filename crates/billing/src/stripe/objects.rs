@@ -344,7 +344,7 @@ pub struct Event {
     pub livemode: bool,
     #[serde(default, deserialize_with = "seconds")]
     pub created: i64,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "perhaps")]
     pub data: EventData,
 }
 
@@ -352,6 +352,11 @@ pub struct Event {
 pub struct EventData {
     #[serde(default)]
     pub object: serde_json::Value,
+}
+
+/// Thin events have no data, or `null`.
+fn perhaps<'de, D: Deserializer<'de>>(from: D) -> Result<EventData, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or_default())
 }
 
 /// Thin events write a time as text; it is not needed.

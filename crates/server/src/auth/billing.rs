@@ -225,6 +225,7 @@ fn not_sold(error: NotSold) -> Failure {
         NotSold::Subscribed => Code::AlreadySubscribed.into(),
         NotSold::UnderWay => Code::CheckoutUnderWay.into(),
         NotSold::NotSubscribed => Code::NotSubscribed.into(),
+        NotSold::Declined(_) => Code::PaymentDeclined.into(),
         NotSold::Error(error) => failed(error),
     }
 }

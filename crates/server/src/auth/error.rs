@@ -86,6 +86,7 @@ codes! {
     PasswordCompromised "PASSWORD_COMPROMISED" BAD_REQUEST "This password is one of the first that guessers try. Please choose another one.";
     PasswordTooLong "PASSWORD_TOO_LONG" BAD_REQUEST "Password too long";
     PasswordTooShort "PASSWORD_TOO_SHORT" BAD_REQUEST "Password too short";
+    PaymentDeclined "PAYMENT_DECLINED" PAYMENT_REQUIRED "The payment was declined, and nothing was changed. Please try another card.";
     SessionExpired "SESSION_EXPIRED" BAD_REQUEST "Session expired. Re-authenticate to perform this action.";
     SessionNotFresh "SESSION_NOT_FRESH" FORBIDDEN "Session is not fresh";
     SignInDisabled "EMAIL_PASSWORD_DISABLED" BAD_REQUEST "Email and password is not enabled";

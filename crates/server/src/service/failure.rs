@@ -65,6 +65,9 @@ pub(crate) enum Failure {
     Unsigned(String),
     #[error("billing is not configured; set stripe.secret_key")]
     BillingOff,
+    /// The buyer's card says no.
+    #[error("{0}; nothing was changed, another card may do")]
+    PaymentDeclined(String),
     /// Stripe is not there, or too slow.
     #[error("Stripe does not answer, try again soon")]
     StripeSilent,
@@ -178,6 +181,7 @@ impl Failure {
             Failure::ForeignOrigin => (StatusCode::FORBIDDEN, "forbidden"),
             Failure::Unsigned(_) => (StatusCode::BAD_REQUEST, "invalid_request"),
             Failure::BillingOff => (StatusCode::NOT_FOUND, "not_found"),
+            Failure::PaymentDeclined(_) => (StatusCode::PAYMENT_REQUIRED, "payment_declined"),
             Failure::StripeSilent => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
             Failure::StripeRefused(_) => (StatusCode::BAD_GATEWAY, "unavailable"),
             Failure::Store(error) if error.is_unavailable() => {
