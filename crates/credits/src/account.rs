@@ -119,8 +119,8 @@ pub struct Changed {
     pub dropped_limits: Vec<Period>,
     pub entries: Vec<Entry>,
     pub events: Vec<LowBalance>,
-    /// By the number of their entry.
-    pub(crate) keys: BTreeMap<i64, KeyOnEntry>,
+    /// With the number of their entry, in its order.
+    pub(crate) keys: Vec<(i64, KeyOnEntry)>,
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -118,7 +118,7 @@ pub(crate) fn run(
 ) -> Result<Written, Error> {
     let mut batch = Batch {
         bench,
-        accounts: HashMap::new(),
+        accounts: HashMap::with_capacity(groups.len()),
         keys: HashMap::new(),
         repeated: HashSet::new(),
         fresh: Vec::new(),
@@ -321,7 +321,7 @@ impl Batch<'_> {
                         request: (!plain).then(|| request.to_string()),
                         answer: Beside::text(entry, &receipt.figures),
                     };
-                    account.changed.keys.insert(entry.seq, key);
+                    account.changed.keys.push((entry.seq, key));
                 }
                 None => {
                     let answer = receipt.render().to_string();

@@ -11,21 +11,19 @@ use crate::settings::Settings;
 use kernel::{Clock, Millis, Vault, random};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use store::{Engine, Store, Tx, params};
+use store::{Store, Tx, params};
 use tokio::sync::{mpsc, oneshot};
 
-/// Commands that may wait in a lane; the next one is refused at once.
+/// Commands that may wait; the next one is refused at once.
 const QUEUE: usize = 4_096;
 /// One transaction takes at most so many requests.
 const BATCH: usize = 256;
 /// How often other tasks are let through before a batch goes.
 const PATIENCE: usize = 8;
-/// How often a batch is tried again after a key that another lane was writing, too.
+/// How often a batch is tried again after a key that another node was writing, too.
 const ATTEMPTS: usize = 3;
 /// So many batches look before they change anything, after one that should have: replays and refusals seldom come alone.
 const CAREFUL: usize = 64;
-/// PostgreSQL commits several batches at a time; SQLite has one writer.
-const POSTGRES_LANES: usize = 2;
 /// Accounts that are looked up because something of them ends, and that one transaction settles.
 const DUE_AT_ONCE: usize = 500;
 const SETTLED_AT_ONCE: usize = 100;
@@ -34,7 +32,7 @@ const DUE: &str = "
     SELECT next_due, id FROM credit_accounts
     WHERE next_due < 9223372036854775807 AND next_due <= $1 AND (next_due, id) > ($2, $3)
     ORDER BY next_due, id LIMIT $4";
-/// Accounts that a lane keeps in memory, each with at most so many lots.
+/// Accounts that are kept in memory, each with at most so many lots.
 const KEPT_ACCOUNTS: usize = 20_000;
 const KEPT_LOTS: usize = 64;
 
@@ -47,7 +45,7 @@ pub(crate) type Results = Vec<Result<Answer, Refusal>>;
 /// A handle that is cheap to clone.
 #[derive(Clone)]
 pub struct Ledger {
-    lanes: Arc<Vec<mpsc::Sender<Job>>>,
+    lane: mpsc::Sender<Job>,
     shared: Arc<Shared>,
     price_version: i64,
 }
@@ -66,7 +64,7 @@ struct Job {
 }
 
 impl Ledger {
-    /// Starts the lanes on the current runtime; they end when the last handle is gone.
+    /// Starts the lane on the current runtime; it ends when the last handle is gone.
     pub fn start(
         store: Store,
         vault: Vault,
@@ -75,18 +73,10 @@ impl Ledger {
         owner_exists: OwnerExists,
         clock: Arc<dyn Clock>,
     ) -> Ledger {
-        let count = match store.engine() {
-            Engine::Sqlite => 1,
-            Engine::Postgres => POSTGRES_LANES,
-        };
         let shared = Arc::new(Shared { store, vault, settings, owner_exists, clock });
-        let lanes = (0..count).map(|_| {
-            let (sender, jobs) = mpsc::channel(QUEUE);
-            tokio::spawn(Lane::new(shared.clone()).run(jobs));
-            sender
-        });
-        let lanes = Arc::new(lanes.collect());
-        Ledger { lanes, shared, price_version }
+        let (lane, jobs) = mpsc::channel(QUEUE);
+        tokio::spawn(Lane::new(shared.clone()).run(jobs));
+        Ledger { lane, shared, price_version }
     }
 
     pub fn settings(&self) -> &Arc<Settings> {
@@ -106,11 +96,13 @@ impl Ledger {
 
     /// Several commands in order; `atomic` ones all happen or none.
     pub async fn submit_all(&self, commands: Vec<Command>, atomic: bool) -> Result<Results, store::Error> {
-        let commands: Vec<Prepared> = commands.into_iter().map(Prepared::new).collect();
-        let Some(first) = commands.first() else { return Ok(Vec::new()) };
-        let lane = &self.lanes[lane_of(&first.account, self.lanes.len())];
+        if commands.is_empty() {
+            return Ok(Vec::new());
+        }
+        let commands = commands.into_iter().map(Prepared::new).collect();
         let (answer, waiting) = oneshot::channel();
-        lane.try_send(Job { group: Group { commands, atomic }, answer }).map_err(|error| match error {
+        let job = Job { group: Group { commands, atomic }, answer };
+        self.lane.try_send(job).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => store::Error::Busy,
             mpsc::error::TrySendError::Closed(_) => gone(),
         })?;
@@ -134,13 +126,9 @@ impl Ledger {
                 .await?;
             let Some(last) = due.last() else { return Ok(settled) };
             after.clone_from(last);
-            let mut by_lane: Vec<Vec<Command>> = vec![Vec::new(); self.lanes.len()];
-            for (_, id) in &due {
-                let account = AccountId::stored(id);
-                by_lane[lane_of(&account, self.lanes.len())].push(settle(account));
-            }
-            for commands in by_lane.iter().flat_map(|commands| commands.chunks(SETTLED_AT_ONCE)) {
-                self.submit_all(commands.to_vec(), false).await?;
+            for due in due.chunks(SETTLED_AT_ONCE) {
+                let commands = due.iter().map(|(_, id)| settle(AccountId::stored(id)));
+                self.submit_all(commands.collect(), false).await?;
             }
             settled += due.len();
         }
@@ -148,7 +136,7 @@ impl Ledger {
 
     /// Commands that wait, for `/metrics`.
     pub fn waiting(&self) -> usize {
-        self.lanes.iter().map(|lane| lane.max_capacity() - lane.capacity()).sum()
+        self.lane.max_capacity() - self.lane.capacity()
     }
 }
 
@@ -169,12 +157,6 @@ fn settle(account: AccountId) -> Command {
 
 fn gone() -> store::Error {
     store::Error::Unavailable("the ledger's lane has ended".into())
-}
-
-/// One account always takes the same lane, where its commands meet in one batch.
-fn lane_of(account: &AccountId, lanes: usize) -> usize {
-    account.as_str().bytes().fold(0usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(usize::from(byte)))
-        % lanes
 }
 
 /// Writers that transactions of others share: few, so that their rows stay few; several, so that they seldom wait for
@@ -264,8 +246,8 @@ impl Lane {
         let care = if self.careful > 0 { Care::Careful } else { Care::Trusting };
         let mut written = self.attempt(&groups, care).await;
         for _ in 0..ATTEMPTS {
-            // Nothing was committed: what was trusted was old or is refused, a key was used before, or another lane was
-            // first with a key of the same owner, in an account of another unit. The next attempt looks.
+            // Nothing was committed: what was trusted was old or is refused, a key was used before, or another node was
+            // first with it, in an account of another unit. The next attempt looks.
             let Err(store::Error::Conflict(_)) = written else { break };
             self.careful = CAREFUL;
             written = self.attempt(&groups, Care::Careful).await;

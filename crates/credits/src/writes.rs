@@ -235,8 +235,10 @@ impl<'a> Rows<'a> {
                 self.limits.extend(row);
             }
         }
+        let mut keys = account.changed.keys.iter().peekable();
         for (entry, parts) in account.changed.entries.iter().zip(&texts.entries) {
-            self.entries.extend(entry_values(entry, parts, account.changed.keys.get(&entry.seq)));
+            let key = keys.next_if(|(seq, _)| *seq == entry.seq).map(|(_, key)| key);
+            self.entries.extend(entry_values(entry, parts, key));
         }
         for (event, key) in account.changed.events.iter().zip(&texts.events) {
             let LowBalance { seq, threshold, available, at } = *event;
