@@ -2,8 +2,22 @@
 
 use crate::guests;
 use credits::{Owner, Settings, hand_over, signup};
+use hooks::Kind;
+use identity::User;
 use kernel::{GuestId, Millis, UserId, Vault};
+use serde_json::json;
 use store::{Error, Tx};
+
+/// Tells apps of a user who was just made, in the same transaction.
+pub fn tell_created(tx: &mut Tx<'_>, user: &User, now: Millis) -> Result<(), Error> {
+    let subject = Owner::User(user.id.as_str().to_owned()).to_string();
+    hooks::tell(tx, Kind::UserCreated, &subject, now, || {
+        json!({
+            "user_id": user.id.as_str(), "email": user.email, "email_verified": user.email_verified, "name": user.name,
+            "role": user.role,
+        })
+    })
+}
 
 /// A user is new, or the address has just been proved where that is asked for. True when credits were granted. Comes
 /// last in its transaction: it holds what others wait for.

@@ -1,13 +1,60 @@
 //! What happens when somebody leaves for good: personal data goes, what was paid and spent stays under the bare id.
 
 use credits::{Owner, Settings, close_owner};
+use hooks::Kind;
 use identity::users;
-use kernel::UserId;
+use kernel::{Millis, SessionId, UserId};
+use serde_json::json;
 use store::{Error, Tx};
 
 /// False when there is no such user.
-pub fn delete_user(tx: &mut Tx<'_>, terms: &Settings, id: &UserId) -> Result<bool, Error> {
+pub fn delete_user(tx: &mut Tx<'_>, terms: &Settings, id: &UserId, now: Millis) -> Result<bool, Error> {
     let deleted = users::delete(tx, id)?;
-    close_owner(tx, terms, &Owner::User(id.as_str().to_owned()))?;
+    let owner = Owner::User(id.as_str().to_owned());
+    if deleted {
+        let subject = owner.to_string();
+        hooks::forget(tx, &subject)?;
+        hooks::tell(tx, Kind::UserDeleted, &subject, now, || json!({"user_id": id.as_str()}))?;
+    }
+    close_owner(tx, terms, &owner)?;
     Ok(deleted)
+}
+
+/// Why sessions were ended before their time, as apps are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Revocation {
+    /// The user ended them in the list of sessions.
+    Revoked,
+    PasswordChanged,
+    PasswordReset,
+    Banned,
+}
+
+impl Revocation {
+    fn name(self) -> &'static str {
+        match self {
+            Revocation::Revoked => "revoked",
+            Revocation::PasswordChanged => "password_changed",
+            Revocation::PasswordReset => "password_reset",
+            Revocation::Banned => "banned",
+        }
+    }
+}
+
+/// Tells apps of sessions that were just ended, in the same transaction.
+pub fn tell_revoked(
+    tx: &mut Tx<'_>,
+    user: &UserId,
+    ended: &[SessionId],
+    why: Revocation,
+    now: Millis,
+) -> Result<(), Error> {
+    if ended.is_empty() {
+        return Ok(());
+    }
+    let subject = Owner::User(user.as_str().to_owned()).to_string();
+    hooks::tell(tx, Kind::SessionRevoked, &subject, now, || {
+        let ids: Vec<&str> = ended.iter().map(SessionId::as_str).collect();
+        json!({"user_id": user.as_str(), "session_ids": ids, "reason": why.name()})
+    })
 }

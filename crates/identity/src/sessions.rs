@@ -80,10 +80,10 @@ const LIST: &str = concat!(
     columns!(),
     " FROM sessions s WHERE s.user_id = $1 AND s.expires_at > $2 AND s.impersonated_by IS NULL ORDER BY s.created_at DESC, s.id DESC LIMIT 1000"
 );
-const REVOKE: &str = "DELETE FROM sessions WHERE token_hash = $1 AND user_id = $2";
+const REVOKE: &str = "DELETE FROM sessions WHERE token_hash = $1 AND user_id = $2 RETURNING id";
 const END: &str = "DELETE FROM sessions WHERE token_hash = $1";
-const REVOKE_ALL: &str = "DELETE FROM sessions WHERE user_id = $1";
-const REVOKE_OTHERS: &str = "DELETE FROM sessions WHERE user_id = $1 AND id <> $2";
+const REVOKE_ALL: &str = "DELETE FROM sessions WHERE user_id = $1 RETURNING id";
+const REVOKE_OTHERS: &str = "DELETE FROM sessions WHERE user_id = $1 AND id <> $2 RETURNING id";
 const SWEEP: &str =
     "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires_at <= $1 LIMIT 500)";
 
@@ -249,9 +249,14 @@ pub fn list_live(
         .collect())
 }
 
-/// Ends a session of this user; a token of somebody else does nothing.
-pub fn revoke(tx: &mut Tx<'_>, vault: &Vault, user: &UserId, token: &str) -> Result<bool, Error> {
-    Ok(tx.execute(REVOKE, params![&vault.hash(TOKEN_HASH, token), user.as_str()])? == 1)
+/// Ends a session of this user; a token of somebody else does nothing. Gives the session that was ended.
+pub fn revoke(
+    tx: &mut Tx<'_>,
+    vault: &Vault,
+    user: &UserId,
+    token: &str,
+) -> Result<Option<SessionId>, Error> {
+    tx.query_opt(REVOKE, params![&vault.hash(TOKEN_HASH, token), user.as_str()], read_id)
 }
 
 /// Ends the session that this token opens, for a caller who has proven to hold it.
@@ -259,12 +264,17 @@ pub fn end(tx: &mut Tx<'_>, vault: &Vault, token: &str) -> Result<(), Error> {
     tx.execute(END, params![&vault.hash(TOKEN_HASH, token)]).map(|_| ())
 }
 
-pub fn revoke_all(tx: &mut Tx<'_>, user: &UserId) -> Result<u64, Error> {
-    tx.execute(REVOKE_ALL, params![user.as_str()])
+/// Gives the sessions that were ended.
+pub fn revoke_all(tx: &mut Tx<'_>, user: &UserId) -> Result<Vec<SessionId>, Error> {
+    tx.query(REVOKE_ALL, params![user.as_str()], read_id)
 }
 
-pub fn revoke_others(tx: &mut Tx<'_>, user: &UserId, keep: &SessionId) -> Result<u64, Error> {
-    tx.execute(REVOKE_OTHERS, params![user.as_str(), keep.as_str()])
+pub fn revoke_others(tx: &mut Tx<'_>, user: &UserId, keep: &SessionId) -> Result<Vec<SessionId>, Error> {
+    tx.query(REVOKE_OTHERS, params![user.as_str(), keep.as_str()], read_id)
+}
+
+fn read_id(row: &Row<'_>) -> Result<SessionId, Error> {
+    Ok(SessionId::from_text(row.text(0)?))
 }
 
 /// Deletes sessions that ended before `ended_before`, some at a time; true when more may be left.
@@ -366,11 +376,11 @@ mod tests {
     async fn only_the_owner_ends_a_session() {
         with_users(|tx, vault, ada, bob| {
             let (adas, bobs) = (begin(tx, vault, ada, NOW)?, begin(tx, vault, bob, NOW)?);
-            assert!(!revoke(tx, vault, &ada.id, &bobs.token)?);
-            revoke_all(tx, &ada.id)?;
+            assert_eq!(revoke(tx, vault, &ada.id, &bobs.token)?, None);
+            assert_eq!(revoke_all(tx, &ada.id)?, [adas.session.id.clone()]);
             assert!(find(tx, vault, &adas.token)?.is_none() && find(tx, vault, &bobs.token)?.is_some());
             let other = begin(tx, vault, bob, NOW)?;
-            assert_eq!(revoke_others(tx, &bob.id, &other.session.id)?, 1);
+            assert_eq!(revoke_others(tx, &bob.id, &other.session.id)?, [bobs.session.id]);
             let tokens: Vec<String> =
                 list_live(tx, vault, &bob.id, NOW)?.into_iter().map(|(token, _)| token).collect();
             assert_eq!(tokens, [other.token]);
@@ -383,7 +393,8 @@ mod tests {
     async fn a_ban_and_a_deletion_end_every_session() {
         with_users(|tx, vault, ada, bob| {
             let (adas, bobs) = (begin(tx, vault, ada, NOW)?, begin(tx, vault, bob, NOW)?);
-            assert!(users::ban(tx, &ada.id, "", None, NOW)?);
+            let ended = users::ban(tx, &ada.id, "", None, NOW)?;
+            assert_eq!(ended, Some(vec![adas.session.id.clone()]));
             assert!(users::delete(tx, &bob.id)?);
             assert!(find(tx, vault, &adas.token)?.is_none() && find(tx, vault, &bobs.token)?.is_none());
             Ok(())

@@ -1,7 +1,7 @@
 //! Users: the row behind every account, whatever it signs in with.
 
 use crate::email::EmailAddress;
-use kernel::{Millis, UserId};
+use kernel::{Millis, SessionId, UserId};
 use rand::CryptoRng;
 use store::{Error, Row, Tx, params};
 
@@ -273,18 +273,18 @@ pub fn take_turn(tx: &mut Tx<'_>, id: &UserId) -> Result<(), Error> {
     tx.lock("sessions of user", &[id.as_str()])
 }
 
-/// Bans a user and ends all sessions in the same breath.
+/// Bans a user and ends all sessions in the same breath; gives those, or `None` when there is no such user.
 pub fn ban(
     tx: &mut Tx<'_>,
     id: &UserId,
     reason: &str,
     until: Option<Millis>,
     now: Millis,
-) -> Result<bool, Error> {
+) -> Result<Option<Vec<SessionId>>, Error> {
     take_turn(tx, id)?;
     let known = tx.execute(BAN, params![id.as_str(), reason, until, now])? == 1;
-    crate::sessions::revoke_all(tx, id)?;
-    Ok(known)
+    let ended = crate::sessions::revoke_all(tx, id)?;
+    Ok(known.then_some(ended))
 }
 
 pub fn unban(tx: &mut Tx<'_>, id: &UserId, now: Millis) -> Result<bool, Error> {

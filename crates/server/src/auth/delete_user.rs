@@ -58,8 +58,8 @@ impl Endpoint for DeleteUser {
         if !with_password && !live.session.is_fresh(settings.session.fresh_age, call.now) {
             return Err(Code::SessionExpired.into());
         }
-        let (app, id) = (call.app.clone(), live.user.id.clone());
-        call.app.store.write(move |tx| delete_user(tx, app.ledger.settings(), &id)).await?;
+        let (app, id, now) = (call.app.clone(), live.user.id.clone(), call.now);
+        call.app.store.write(move |tx| delete_user(tx, app.ledger.settings(), &id, now)).await?;
         Ok(deleted(&call))
     }
 }
@@ -106,7 +106,7 @@ async fn delete_with_token(call: &Call, user: &User, token: String) -> Result<()
                 one_time::consume(tx, &app.vault, Purpose::DeleteUser, &token, now)?;
             match used {
                 Consumed::Now(found) if found.subject == id.as_str() => {
-                    delete_user(tx, app.ledger.settings(), &id)
+                    delete_user(tx, app.ledger.settings(), &id, now)
                 }
                 _ => Ok::<_, store::Error>(false),
             }

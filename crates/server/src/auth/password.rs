@@ -6,6 +6,7 @@ use super::error::{Code, Failure};
 use super::fields::Fields;
 use super::json::UserBody;
 use crate::settings::EmailPasswordSettings;
+use gate::departure::{Revocation, tell_revoked};
 use identity::attempts::{self, Begun};
 use identity::one_time::{self, Purpose};
 use identity::passwords::{Policy, Weakness};
@@ -112,7 +113,8 @@ impl Endpoint for ChangePassword {
                 if !revoke {
                     return Ok(Some(None));
                 }
-                sessions::revoke_all(tx, &user.id)?;
+                let ended = sessions::revoke_all(tx, &user.id)?;
+                tell_revoked(tx, &user.id, &ended, Revocation::PasswordChanged, now)?;
                 Ok(Some(Some(beginning.begin(tx, &app, user, None, now)?)))
             })
             .await?;

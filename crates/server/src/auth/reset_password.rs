@@ -6,6 +6,7 @@ use super::error::{Code, Failure};
 use super::fields::Fields;
 use super::password::judge;
 use crate::app::{may_mail, pretend_mail, promise_mail};
+use gate::departure::{Revocation, tell_revoked};
 use http::StatusCode;
 use identity::one_time::{self, Consumed, Purpose};
 use identity::{accounts, attempts, sessions, users};
@@ -167,7 +168,8 @@ impl Endpoint for ResetPassword {
                 one_time::supersede(tx, user.id.as_str(), Purpose::ChangeEmail)?;
                 one_time::supersede(tx, user.id.as_str(), Purpose::ResetPassword)?;
                 if app.settings.email_password.revoke_sessions_on_reset {
-                    sessions::revoke_all(tx, &user.id)?;
+                    let ended = sessions::revoke_all(tx, &user.id)?;
+                    tell_revoked(tx, &user.id, &ended, Revocation::PasswordReset, now)?;
                 }
                 // The owner comes back in by mail, however often somebody else guessed.
                 attempts::forget(tx, &app.vault, &user.email)?;

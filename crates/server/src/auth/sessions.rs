@@ -4,9 +4,11 @@ use super::endpoint::{Access, Call, Endpoint, Outcome, Reply, Spec};
 use super::error::Failure;
 use super::fields::Fields;
 use super::json::SessionBody;
+use gate::departure::{Revocation, tell_revoked};
 use http::StatusCode;
 use identity::sessions;
 use serde_json::json;
+use store::Tx;
 
 pub struct ListSessions;
 pub struct RevokeSession;
@@ -48,8 +50,12 @@ impl Endpoint for RevokeSession {
     async fn run(call: Call, token: String) -> Outcome {
         let live = call.signed_in()?;
         let own = kernel::secret::same_secret(token.as_bytes(), live.token.as_bytes());
-        let (vault, user) = (call.app.vault.clone(), live.user.id.clone());
-        call.app.store.write(move |tx| sessions::revoke(tx, &vault, &user, &token)).await?;
+        let (vault, user, now) = (call.app.vault.clone(), live.user.id.clone(), call.now);
+        let revoke = move |tx: &mut Tx<'_>| {
+            let ended = sessions::revoke(tx, &vault, &user, &token)?;
+            tell_revoked(tx, &user, ended.as_slice(), Revocation::Revoked, now)
+        };
+        call.app.store.write::<_, store::Error, _>(revoke).await?;
         Ok(if own { done().end_session(&call) } else { done() })
     }
 }
@@ -61,8 +67,12 @@ impl Endpoint for RevokeSessions {
     fn read(_: &mut Fields) {}
 
     async fn run(call: Call, (): ()) -> Outcome {
-        let user = call.signed_in()?.user.id.clone();
-        call.app.store.write(move |tx| sessions::revoke_all(tx, &user)).await?;
+        let (user, now) = (call.signed_in()?.user.id.clone(), call.now);
+        let revoke = move |tx: &mut Tx<'_>| {
+            let ended = sessions::revoke_all(tx, &user)?;
+            tell_revoked(tx, &user, &ended, Revocation::Revoked, now)
+        };
+        call.app.store.write::<_, store::Error, _>(revoke).await?;
         Ok(done().end_session(&call))
     }
 }
@@ -76,8 +86,12 @@ impl Endpoint for RevokeOtherSessions {
 
     async fn run(call: Call, (): ()) -> Outcome {
         let live = call.signed_in()?;
-        let (user, keep) = (live.user.id.clone(), live.session.id.clone());
-        call.app.store.write(move |tx| sessions::revoke_others(tx, &user, &keep)).await?;
+        let (user, keep, now) = (live.user.id.clone(), live.session.id.clone(), call.now);
+        let revoke = move |tx: &mut Tx<'_>| {
+            let ended = sessions::revoke_others(tx, &user, &keep)?;
+            tell_revoked(tx, &user, &ended, Revocation::Revoked, now)
+        };
+        call.app.store.write::<_, store::Error, _>(revoke).await?;
         Ok(done())
     }
 }

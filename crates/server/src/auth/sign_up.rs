@@ -120,6 +120,7 @@ fn make(
         }
     };
     accounts::set_password(tx, &user.id, hash, now, rng)?;
+    gate::arrival::tell_created(tx, &user, now)?;
     if settings.require_verification {
         verify_email::send_link(tx, app, &user, callback, now)?;
     }

@@ -3,8 +3,8 @@
 use crate::config::{Loaded, duration::parse_duration};
 use crate::deployment::{Deployment, now};
 use crate::terminal::{Failure, Outcome, Terminal};
-use gate::arrival::welcome;
-use gate::departure::delete_user;
+use gate::arrival::{tell_created, welcome};
+use gate::departure::{Revocation, delete_user, tell_revoked};
 use identity::passwords::{self, Policy, Weakness, Workspace};
 use identity::users::{self, NewUser};
 use identity::{EmailAddress, User, accounts, sessions};
@@ -77,6 +77,7 @@ pub fn create_with_password(
     let rng = &mut random::secure();
     let Some(user) = users::create(tx, new, now, rng)? else { return Ok(None) };
     accounts::set_password(tx, &user.id, hash, now, rng)?;
+    tell_created(tx, &user, now)?;
     let welcomed = welcome(tx, terms, vault, &user.id, &user.email, now)?;
     Ok(Some((user, welcomed)))
 }
@@ -164,7 +165,12 @@ pub fn ban(loaded: Loaded, who: &str, reason: &str, until: Option<&str>, termina
     let deployment = Deployment::open(loaded)?;
     let user = find(&deployment, who)?;
     let (id, why) = (user.id.clone(), reason.to_owned());
-    still_there(deployment.write(move |tx| users::ban(tx, &id, &why, until, now()))?, who)?;
+    let banned = deployment.write(move |tx| {
+        let Some(ended) = users::ban(tx, &id, &why, until, now())? else { return Ok(false) };
+        tell_revoked(tx, &id, &ended, Revocation::Banned, now())?;
+        Ok(true)
+    });
+    still_there(banned?, who)?;
     let end = until.map_or("for ever".to_owned(), |end| format!("until {}", end.iso()));
     let text = format!("Banned {} {end} and ended all sessions.", user.email);
     let json = json!({"id": user.id.as_str(), "email": user.email, "banned": true, "reason": reason, "until": until.map(Millis::iso)});
@@ -201,7 +207,7 @@ pub fn delete(loaded: Loaded, who: &str, sure: bool, terminal: &Terminal) -> Out
         return Err(Failure::new("Nothing was deleted.", "Type the address to confirm, or use --yes."));
     }
     let (id, terms) = (user.id.clone(), deployment.config.credits.clone());
-    let deleted = deployment.write(move |tx| delete_user(tx, &terms, &id));
+    let deleted = deployment.write(move |tx| delete_user(tx, &terms, &id, now()));
     still_there(deleted?, who)?;
     let text = format!(
         "Deleted {} ({}) with sessions, accounts and pending links. What the ledger says stays under the id.",
