@@ -3,7 +3,7 @@
 
 use crate::books::{Problem, owner};
 use crate::catalogue::{Catalogue, Custom, Pack, Plan};
-use crate::stripe::objects::Session;
+use crate::stripe::objects::{Ref, Session};
 use crate::worth;
 use credits::Owner;
 use kernel::time::{DAY, MINUTE};
@@ -303,11 +303,16 @@ pub fn status_of(session: &Session) -> Status {
         Some("complete") if paid => Status::Paid,
         Some("complete") => {
             let intent = match &session.payment_intent {
-                Some(crate::stripe::objects::Ref::Whole(intent)) => intent.status.as_str(),
+                Some(Ref::Whole(intent)) => intent.status.as_str(),
                 _ => "",
             };
-            // A delayed method that failed leaves the intent without a method.
-            let failed = matches!(intent, "requires_payment_method" | "canceled");
+            let begun = match &session.subscription {
+                Some(Ref::Whole(begun)) => begun.status.as_str(),
+                _ => "",
+            };
+            // A delayed method that failed leaves the intent without a method, and in the end a plan that never began.
+            let failed = matches!(intent, "requires_payment_method" | "canceled")
+                || matches!(begun, "incomplete_expired" | "canceled");
             if failed { Status::Failed } else { Status::Processing }
         }
         _ => Status::Open,
@@ -334,7 +339,7 @@ pub fn credits_for(checkout: &Checkout, session: &Session) -> Result<i64, Proble
             worth::of_custom(custom, amount)
         }
         None => {
-            let price = line.price.as_ref().map(crate::stripe::objects::Ref::id);
+            let price = line.price.as_ref().map(Ref::id);
             if price != Some(checkout.price.as_str()) {
                 return Err(odd(format!("the price is not {}", checkout.price)));
             }

@@ -88,7 +88,9 @@ impl Desk {
     }
 
     async fn look_at_session(&self, class: Class, id: &str) -> Result<Found, Trouble> {
-        let query = Form::new().with("expand[]", "line_items").with("expand[]", "payment_intent");
+        let query = ["line_items", "payment_intent", "subscription"]
+            .into_iter()
+            .fold(Form::new(), |query, member| query.with("expand[]", member));
         let session: Session = self.get(class, "checkout/sessions", id, query).await?;
         // The first invoice of a plan, in case its own event never comes.
         let complete = session.status.as_deref() == Some("complete");

@@ -56,7 +56,7 @@ pub struct Session {
     /// `paid`, `unpaid` or `no_payment_required`.
     pub payment_status: String,
     pub payment_intent: Option<Ref<PaymentIntent>>,
-    pub subscription: Option<Ref<Named>>,
+    pub subscription: Option<Ref<Begun>>,
     pub customer: Option<Ref<Named>>,
     pub currency: Option<String>,
     pub amount_subtotal: Option<i64>,
@@ -66,6 +66,19 @@ pub struct Session {
     pub invoice: Option<Ref<Named>>,
     #[serde(default)]
     pub metadata: BTreeMap<String, String>,
+}
+
+/// A subscription that a session began.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Begun {
+    pub id: String,
+    pub status: String,
+}
+
+impl HasId for Begun {
+    fn id(&self) -> &str {
+        &self.id
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
