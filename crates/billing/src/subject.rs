@@ -4,6 +4,33 @@ use crate::stripe::objects::Event;
 use serde_json::Value;
 use std::fmt;
 
+/// The kinds of events that an endpoint at Stripe should send here.
+pub const KINDS: [&str; 23] = [
+    "checkout.session.completed",
+    "checkout.session.async_payment_succeeded",
+    "checkout.session.async_payment_failed",
+    "checkout.session.expired",
+    "payment_intent.succeeded",
+    "payment_intent.payment_failed",
+    "charge.refunded",
+    "refund.created",
+    "refund.updated",
+    "refund.failed",
+    "charge.dispute.created",
+    "charge.dispute.updated",
+    "charge.dispute.closed",
+    "charge.dispute.funds_withdrawn",
+    "charge.dispute.funds_reinstated",
+    "invoice.paid",
+    "invoice.payment_failed",
+    "invoice.voided",
+    "invoice.marked_uncollectible",
+    "customer.subscription.created",
+    "customer.subscription.updated",
+    "customer.subscription.deleted",
+    "customer.deleted",
+];
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Subject {
     /// A checkout session.
@@ -118,6 +145,13 @@ mod tests {
         );
         assert_eq!(at("customer.subscription.trial_will_end", json!({"id": "sub_1"})), "subscription:sub_1");
         assert_eq!(at("invoice.paid", json!({"id": "in_1"})), "invoice:in_1");
+    }
+
+    #[test]
+    fn every_kind_that_is_asked_for_leads_somewhere() {
+        for kind in KINDS {
+            assert!(subject(kind, json!({"id": "x_1", "payment_intent": "pi_1"})).is_some(), "{kind}");
+        }
     }
 
     #[test]

@@ -149,6 +149,7 @@ pub struct Retention {
     pub ended_sessions: i64,
     pub one_time_values: i64,
     pub sent_mails: i64,
+    pub billing_events: i64,
 }
 
 #[derive(Debug)]
@@ -255,6 +256,7 @@ impl Builder {
                 ended_sessions: self.duration("retention.ended_sessions"),
                 one_time_values: self.duration("retention.one_time_values"),
                 sent_mails: self.duration("retention.sent_mails"),
+                billing_events: self.duration("retention.billing_events"),
             },
             pool_size: self.optional_count("database.pool_size"),
             operations_listen: self.address("operations.listen"),

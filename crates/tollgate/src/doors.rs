@@ -1,6 +1,7 @@
 //! Which doors stand on which listener, and what is counted about them.
 
 use crate::process::bookkeeping::LastWalk;
+use crate::process::selling::InboxGauge;
 use axum::Router;
 use axum::body::Bytes;
 use kernel::Clock;
@@ -38,8 +39,9 @@ impl Doors {
         dev: Option<Dev>,
         shutdown: &Shutdown,
         walk: Arc<LastWalk>,
+        inbox: Arc<InboxGauge>,
     ) -> Doors {
-        let metrics = Arc::new(metrics(app, walk));
+        let metrics = Arc::new(metrics(app, walk, inbox));
         let clock: Arc<dyn Clock> = app.clock.clone();
         let edge = Arc::new(Edge::new(&app.settings, clock, metrics.clone()));
         let operations = operations::router(Operations {
@@ -60,7 +62,8 @@ impl Doors {
     }
 }
 
-fn metrics(app: &App, walk: Arc<LastWalk>) -> Metrics {
+fn metrics(app: &App, walk: Arc<LastWalk>, inbox: Arc<InboxGauge>) -> Metrics {
+    let (failed, oldest, clock) = (inbox.clone(), inbox.clone(), app.clock.clone());
     let (ledger, verified) = (app.ledger.clone(), walk.clone());
     let (waiting, retried) = (app.store.clone(), app.store.clone());
     let (queue, done) = (app.hasher.clone(), app.hasher.clone());
@@ -87,6 +90,17 @@ fn metrics(app: &App, walk: Arc<LastWalk>) -> Metrics {
             "tollgate_credits_verified_timestamp",
             "When the ledger was verified last, in seconds since 1970; 0: not yet",
             move || verified.at_seconds() as f64,
+        )
+        .with_gauge("tollgate_billing_pending", "Stripe's events that wait to be worked off", move || {
+            inbox.pending() as f64
+        })
+        .with_gauge("tollgate_billing_failed", "Stripe's events that were given up", move || {
+            failed.failed() as f64
+        })
+        .with_gauge(
+            "tollgate_billing_oldest_pending_seconds",
+            "How long the oldest of Stripe's events has waited; 0: none waits",
+            move || oldest.oldest_seconds(clock.now()) as f64,
         )
 }
 

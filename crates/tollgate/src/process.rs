@@ -18,6 +18,7 @@ use identity::HashPool;
 use kernel::signed::Signer;
 use kernel::{Clock as _, SystemClock, Vault, random};
 use mail::{Mailer, Outbox, Templates};
+use selling::InboxGauge;
 use server::App;
 use server::dev::{Dev, Known};
 use server::edge::{self, Shutdown};
@@ -128,11 +129,13 @@ pub fn run(
             (prepared.store.clone(), prepared.vault.clone(), rooms.app.ledger.clone());
         let bookkeeping = tokio::spawn(bookkeeping::run(store, vault, ledger, walk.clone()));
         let mailer = tokio::spawn(rooms.mailer.clone().run(stopping(shutdown.clone())));
+        let inbox = Arc::new(InboxGauge::default());
+        let counting = tokio::spawn(selling::watch(prepared.store.clone(), inbox.clone()));
         let selling = tokio::spawn(selling::run(rooms.app.billing.clone(), stopping(shutdown.clone())));
         let mails_leave = !matches!(prepared.config.mail.transport, Transport::Unset);
         let known = Known { operations_apart: own.is_some(), mails_leave, ..prepared.known.clone() };
         let dev = Dev::of(&rooms.app, rooms.templates.clone(), known);
-        let doors = Doors::open(&rooms.app, own.is_some(), dev, &shutdown, walk);
+        let doors = Doors::open(&rooms.app, own.is_some(), dev, &shutdown, walk, inbox);
         let served = tokio::spawn(edge::serve(
             asynchronous(listener)?,
             doors.public,
@@ -150,6 +153,7 @@ pub fn run(
         let _ = operations.await;
         sweeper.abort();
         bookkeeping.abort();
+        counting.abort();
         // They were told to stop together with the server.
         let _ = tokio::time::timeout(DRAIN, async { tokio::join!(mailer, selling) }).await;
         Ok(drained.cut)

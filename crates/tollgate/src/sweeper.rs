@@ -6,6 +6,8 @@ use std::time::Duration;
 use store::{Counters, Error, Store, Tx};
 
 const PAUSE: Duration = Duration::from_secs(600);
+/// Events that go at once; their payloads are a few kilobytes each.
+const EVENTS: i64 = 200;
 
 /// How long things are kept, in milliseconds.
 #[derive(Debug, Clone)]
@@ -18,13 +20,17 @@ pub struct Keep {
 /// One chunk of one table; true when more may be left.
 type Sweep = fn(&mut Tx<'_>, Millis, &Keep) -> Result<bool, Error>;
 
-const SWEEPS: [(&str, Sweep); 5] = [
+const SWEEPS: [(&str, Sweep); 6] = [
     ("sessions", |tx, now, keep| identity::sessions::sweep(tx, now.minus(keep.retention.ended_sessions))),
     ("one-time values", |tx, now, keep| {
         identity::one_time::sweep(tx, now.minus(keep.retention.one_time_values))
     }),
     ("mails", |tx, now, keep| Ok(mail::sweep(tx, now, keep.retention.sent_mails)? > 0)),
     ("counters", |tx, now, _| Counters::sweep_in(tx, now)),
+    ("events", |tx, now, keep| {
+        let before = now.minus(keep.retention.billing_events);
+        Ok(billing::inbox::forget(tx, before, EVENTS)? == EVENTS as u64)
+    }),
     // A cookie is good in the second of its end.
     ("guests", |tx, now, keep| gate::guests::sweep(tx, now.minus(keep.guests + time::SECOND))),
 ];
@@ -64,7 +70,7 @@ mod tests {
         let url = format!("sqlite://{}", folder.path().join("t.db").display());
         let store = Store::open(&Options { url, pool_size: 1 }).unwrap();
         store.migrate().unwrap();
-        let retention = Retention { ended_sessions: 0, one_time_values: 0, sent_mails: 0 };
+        let retention = Retention { ended_sessions: 0, one_time_values: 0, sent_mails: 0, billing_events: 0 };
         let keep = Keep { retention, guests: 0 };
         for (what, sweep) in SWEEPS {
             sweep_all(&store, &keep, sweep).await.unwrap_or_else(|error| panic!("{what}: {error}"));

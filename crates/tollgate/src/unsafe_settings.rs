@@ -86,6 +86,7 @@ pub fn unsafe_settings(config: &Config, seeded: bool) -> Vec<Problem> {
     found.extend(open_origins(config));
     found.extend(missing_mail(config));
     found.extend(cookies(config));
+    found.extend(selling(config));
     if seeded {
         found.push(seeded_database(config));
     }
@@ -254,6 +255,43 @@ fn is_shared_domain(domain: &str) -> bool {
     !domain.contains('.') || SHARED_DOMAINS.contains(&domain)
 }
 
+/// Money must not be taken where nobody hears of it, nor a key that moves money be shown on the way.
+fn selling(config: &Config) -> Vec<Problem> {
+    let stripe = &config.stripe;
+    let catalogue = &stripe.catalogue;
+    if stripe.secret_key.is_none() {
+        if catalogue.packs.is_empty() && catalogue.plans.is_empty() {
+            return vec![];
+        }
+        let what = "Packs or plans are named, and there is no key to sell them with.";
+        let fix = "Set TOLLGATE_STRIPE__SECRET_KEY or TOLLGATE_STRIPE__SECRET_KEY_FILE; only `dev` has a till in Stripe's place.";
+        return vec![Problem::new("stripe.secret_key", what, fix)];
+    }
+    let mut found = Vec::new();
+    let usable = |secret: &Secret<String>| secret.expose().trim().starts_with("whsec_");
+    if stripe.webhook_secrets.is_empty() {
+        let what = "Payments would be taken, and Stripe's word that they were paid could not come in.";
+        let fix = "Add an endpoint for base_url + /api/billing/webhook at Stripe and write its signing secret, whsec_….";
+        found.push(Problem::new("stripe.webhook_secrets", what, fix));
+    } else if !stripe.webhook_secrets.iter().all(usable) {
+        let what = "One of them is no signing secret: those begin with whsec_.";
+        let fix = "Copy the endpoint's signing secret, not its id and not the secret key.";
+        found.push(Problem::new("stripe.webhook_secrets", what, fix));
+    }
+    if stripe.livemode() && !stripe.api_base.starts_with("https://") {
+        let what = "The live key would be sent in the clear, and not to Stripe.";
+        found.push(Problem::new("stripe.api_base", what, "Remove it: it is for test keys."));
+    }
+    let base = config.base_url.as_deref().and_then(|base| Url::parse(base).ok());
+    // What is not of this machine is named already.
+    if stripe.livemode() && base.is_some_and(|url| url.scheme() == "http" && is_loopback(&url)) {
+        let what = "The key takes real money, and with such a key Stripe sends people back to https only.";
+        let fix = "Use a test key, sk_test_…, on this machine; or write an https base_url.";
+        found.push(Problem::new("stripe.secret_key", what, fix));
+    }
+    found
+}
+
 fn seeded_database(config: &Config) -> Problem {
     let fix = match &config.database {
         DatabaseUrl::Sqlite(_) => "Name another file, such as \"sqlite:///var/lib/tollgate/tollgate.db\".",
@@ -371,6 +409,30 @@ mod tests {
         assert_eq!(found(&[hosted, ("TOLLGATE_COOKIES__DOMAIN", "railway.app")]), ["cookies.domain"]);
         assert_eq!(found(&[hosted, ("TOLLGATE_COOKIES__DOMAIN", "mine.up.railway.app")]), [""; 0]);
         assert_eq!(found(&[("TOLLGATE_COOKIES__SECURE", "false")]), ["cookies.secure"]);
+    }
+
+    #[test]
+    fn selling_needs_a_key_a_signing_secret_and_safe_ways() {
+        let key = ("TOLLGATE_STRIPE__SECRET_KEY", "sk_test_4eC39HqLyjWDarjtT1zdp7dc");
+        let live = ("TOLLGATE_STRIPE__SECRET_KEY", "sk_live_4eC39HqLyjWDarjtT1zdp7dc");
+        let secret = ("TOLLGATE_STRIPE__WEBHOOK_SECRETS", "whsec_4eC39HqLyjWDarjtT1zdp7dc");
+        let here = ("TOLLGATE_BASE_URL", "http://localhost:8655");
+        let api = ("TOLLGATE_STRIPE__API_BASE", "http://127.0.0.1:12111");
+        assert_eq!(found(&[key, secret]), [""; 0]);
+        assert_eq!(found(&[key, secret, here, api]), [""; 0]);
+        assert_eq!(found(&[live, secret]), [""; 0]);
+        assert_eq!(found(&[key]), ["stripe.webhook_secrets"]);
+        for wrong in ["we_1234567890", "whsec_good,sk_test_4eC39"] {
+            assert_eq!(
+                found(&[key, ("TOLLGATE_STRIPE__WEBHOOK_SECRETS", wrong)]),
+                ["stripe.webhook_secrets"],
+                "{wrong}"
+            );
+        }
+        assert_eq!(found(&[live, secret, api]), ["stripe.api_base"]);
+        assert_eq!(found(&[live, secret, here]), ["stripe.secret_key"]);
+        let packs = "{ small = { price = \"price_1\", credits = 5, amount = 5, currency = \"usd\" } }";
+        assert_eq!(found(&[("TOLLGATE_STRIPE__PACKS", packs)]), ["stripe.secret_key"]);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! `tollgate doctor`: everything that stands between this configuration and a healthy server, in one list.
 
+mod selling;
+
 use crate::config::{Config, DatabaseUrl, Loaded, Place, Transport};
 use crate::data_folder::rights_of_others;
 use crate::deployment::{self, open_store, secrets_of, single_threaded};
@@ -39,6 +41,7 @@ pub fn run(loaded: Loaded, terminal: &Terminal) -> Outcome {
         check_rights(&loaded.file, config, &mut findings);
         check_addresses(config, &mut findings);
         check_mail(config, &mut findings);
+        selling::check(config, &mut findings);
     }
     check_clock(config, &mut findings);
     report(&findings, terminal)
@@ -173,6 +176,8 @@ fn check_rights(file: &Option<std::path::PathBuf>, config: &Config, findings: &m
         ("database_url", matches!(config.database, DatabaseUrl::Postgres(_))),
         ("redis_url", true),
         ("mail.smtp_url", matches!(config.mail.transport, Transport::Smtp(_))),
+        ("stripe.secret_key", config.stripe.secret_key.is_some()),
+        ("stripe.webhook_secrets", !config.stripe.webhook_secrets.is_empty()),
     ];
     for (key, _) in secret.into_iter().filter(|(_, worth_hiding)| *worth_hiding) {
         match config.place(key) {

@@ -424,6 +424,12 @@ pub const KEYS: &[Key] = &[
         "Mails that were delivered or given up.",
     ),
     key(
+        "retention.billing_events",
+        Duration { min: 90 * DAY, max: YEAR * 100 },
+        Is("90d"),
+        "Stripe's events that were done or ignored. What was paid and granted is kept for ever.",
+    ),
+    key(
         "database.pool_size",
         Count { min: 1, max: 1000 },
         Unset("chosen by the number of cores"),
