@@ -8,6 +8,7 @@ use crate::look::Said;
 use crate::payments::{self, Effect, Money, Paid};
 use crate::stripe::objects::{Invoice, PaymentIntent, Ref, Refund, Session, Subscription};
 use crate::subscriptions::{self, from_seconds};
+use crate::told;
 use credits::{Owner, Source};
 use store::Tx;
 
@@ -190,6 +191,9 @@ fn apply_subscription(
     let owner = owner_of(tx, Some(subscription.customer.id()), Some(&subscription.id))?;
     let Some(owner) = owner else { return Ok(Outcome::default()) };
     let changed = subscriptions::note(tx, &terms.catalogue, &owner, subscription, books.now)?;
+    if let Some(running) = &changed {
+        told::subscription(tx, running, books.now)?;
+    }
     let noted = changed.map(|running| {
         let plan = running.plan.as_deref().unwrap_or(&running.price);
         Effect::Noted(format!("the subscription to {plan} is {}", running.status))

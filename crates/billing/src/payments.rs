@@ -3,6 +3,7 @@
 
 use crate::books::{Books, Problem, owner};
 use crate::stripe::objects::Dispute;
+use crate::told;
 use crate::worth::Payment;
 use credits::{Action, Charge, NewGrant, Owner, Refusal, Shortfall, Source};
 use kernel::Millis;
@@ -10,7 +11,8 @@ use store::{Error, Row, Tx, params};
 
 macro_rules! columns {
     () => {
-        "id, owner, unit, item, payment_intent, credits, grant_no, captured, refunded, disputed, taken_back, frozen, hold_no"
+        "id, owner, unit, item, payment_intent, credits, grant_no, captured, refunded, disputed, taken_back, frozen, hold_no, \
+         currency"
     };
 }
 
@@ -201,6 +203,7 @@ pub fn grant(tx: &mut Tx<'_>, books: Books<'_>, paid: &Paid<'_>) -> Result<Optio
     if tx.execute(ADD, values)? == 0 {
         return Ok(None);
     }
+    told::completed(tx, paid, books.now)?;
     let action = Action::Grant(NewGrant {
         amount: paid.credits,
         source: paid.source,
@@ -256,6 +259,7 @@ pub fn settle(
             books.now
         ];
         tx.execute(PUT_DISPUTE, values)?;
+        told::dispute(tx, &rows[0], dispute, (known, standing), books.now)?;
     }
     let mut effects = Vec::new();
     for row in rows {
@@ -305,6 +309,9 @@ fn settle_one(
         books.now
     ];
     tx.execute(CHANGE, values)?;
+    if money.refunded != row.refunded {
+        told::refunded(tx, &row, money, target, books.now)?;
+    }
     Ok(())
 }
 
@@ -324,6 +331,7 @@ pub struct Granted {
     pub taken_back: i64,
     pub frozen: i64,
     hold_no: Option<i64>,
+    pub currency: String,
 }
 
 impl Granted {
@@ -451,5 +459,6 @@ fn read(row: &Row<'_>) -> Result<Granted, Error> {
         taken_back: row.get(10)?,
         frozen: row.get(11)?,
         hold_no: row.get(12)?,
+        currency: row.get(13)?,
     })
 }
