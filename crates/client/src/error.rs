@@ -208,8 +208,8 @@ impl Refusal {
         }
     }
 
-    pub(crate) fn unauthenticated() -> Refusal {
-        Refusal::new(StatusCode::UNAUTHORIZED, "unauthenticated", "nobody is signed in")
+    pub(crate) fn unauthenticated(message: &str) -> Refusal {
+        Refusal::new(StatusCode::UNAUTHORIZED, "unauthenticated", message)
     }
 
     pub(crate) fn with(mut self, name: &str, value: impl Into<Value>) -> Refusal {

@@ -247,7 +247,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Guest {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Guest, Error> {
         let guest = <Guest as OptionalFromRequestParts<S>>::from_request_parts(parts, state).await?;
-        guest.ok_or_else(|| Refusal::unauthenticated().into())
+        guest.ok_or_else(|| Refusal::unauthenticated("this is for guests, and the visitor is none").into())
     }
 }
 

@@ -109,7 +109,9 @@ impl Visit {
     /// 401 `unauthenticated` if nobody is, [`Error::Unavailable`].
     pub async fn user(&self) -> Result<User, Error> {
         let session = self.session().await?;
-        session.map(|session| session.user).ok_or_else(|| Refusal::unauthenticated().into())
+        session
+            .map(|session| session.user)
+            .ok_or_else(|| Refusal::unauthenticated("nobody is signed in").into())
     }
 
     /// The guest whose cookie came.

@@ -165,6 +165,16 @@ fn strangers_are_sent_to_sign_in(site: &Site) {
     site.stopped(&nobody, token).expect(401);
 }
 
+fn strangers_can_sign_in_and_become_guests(site: &Site) {
+    let mut nobody = site.browser();
+    let page = nobody.get("/sign-in?callbackURL=%2F").expect(200).json();
+    assert_eq!(page["target"], "/sign-in?callbackURL=%2F");
+    nobody.post("/api/guest", json!({})).expect(201);
+    let guest = nobody.get("/api/guest").expect(200).json();
+    assert_eq!(guest["allowances"], json!([]));
+    site.stopped(&nobody, Request::get("/dashboard")).expect(401);
+}
+
 fn rules_hold_however_a_path_is_spelled(site: &Site) {
     let (ada, _) = site.signed_up("eve@example.com");
     for path in [
@@ -300,6 +310,7 @@ fn the_guide_guards_an_app(page: &str, start: Start) {
     let mut site = Site::open(page, start);
     people_pass_and_are_told(&site);
     strangers_are_sent_to_sign_in(&site);
+    strangers_can_sign_in_and_become_guests(&site);
     rules_hold_however_a_path_is_spelled(&site);
     features_are_paid(&site);
     sessions_are_extended_and_ended(&site);
