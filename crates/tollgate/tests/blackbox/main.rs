@@ -12,6 +12,8 @@ mod accounts;
 mod backups;
 mod bearer;
 mod billing_packs;
+mod billing_subscriptions;
+mod billing_webhook;
 mod client_app;
 mod client_calls;
 mod commands;

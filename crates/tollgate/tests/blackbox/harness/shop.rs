@@ -3,13 +3,14 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use kernel::{Clock as _, Secret, SystemClock};
 use serde_json::{Value, json};
 use till::{PriceSeed, Till, TillOptions};
 
 use super::browser::Browser;
 use super::credits::Backend;
 use super::database::quoted;
-use super::http::Request;
+use super::http::{Request, Response};
 use super::server::{Engine, Server};
 use super::wait::until;
 
@@ -66,6 +67,15 @@ impl Shop {
     }
 
     pub fn under(engine: Engine, members: &str, options: impl FnOnce(TillOptions) -> TillOptions) -> Shop {
+        Shop::over(engine, "", members, options)
+    }
+
+    fn over(
+        engine: Engine,
+        before: &str,
+        members: &str,
+        options: impl FnOnce(TillOptions) -> TillOptions,
+    ) -> Shop {
         let mut prices = vec![seed("price_small", 1_000, None)];
         for (price, amount) in [("price_basic", 1_000), ("price_large", 5_000), ("price_tried", 2_000)] {
             prices.push(seed(price, amount, Some("month")));
@@ -73,7 +83,7 @@ impl Shop {
         let till = Till::start(options(TillOptions { prices, deliveries_at_once: 4, ..TillOptions::new(7) }));
         let till = till.expect("the till opens");
         let settings = format!(
-            "[stripe]\nsecret_key = \"{}\"\nwebhook_secrets = [\"{SECRET}\"]\napi_base = \"{}\"\n{members}\n{SELLS}",
+            "{before}[stripe]\nsecret_key = \"{}\"\nwebhook_secrets = [\"{SECRET}\"]\napi_base = \"{}\"\n{members}\n{SELLS}",
             till.secret_key().expose(),
             till.base_url()
         );
@@ -81,6 +91,11 @@ impl Shop {
         let shop = Shop { till, server };
         shop.point_webhooks_at(&shop.server);
         shop
+    }
+
+    /// On a database that the test names.
+    pub fn on(database_url: &str) -> Shop {
+        Shop::over(Engine::Sqlite, &format!("database_url = \"{database_url}\"\n"), "", |options| options)
     }
 
     pub fn point_webhooks_at(&self, server: &Server) {
@@ -108,6 +123,44 @@ impl Shop {
         });
     }
 
+    /// The same with a server that was down for a while: what failed is delivered again, and the leases of its last moment end.
+    pub fn settled_after_a_crash(&self) {
+        self.till.advance(Duration::from_secs(61));
+        assert!(self.till.wait_for_deliveries(PATIENCE), "the till still delivers");
+        self.time_passes(180_000);
+        self.settled();
+    }
+
+    /// For what waits in the inbox.
+    pub fn time_passes(&self, milliseconds: i64) {
+        for column in ["due_at", "leased_until"] {
+            self.server.database.shift("billing_inbox", column, -milliseconds, "state = 'pending'");
+        }
+    }
+
+    /// Delivers a body as Stripe would, with this header.
+    pub fn deliver(&self, signature: Option<&str>, body: &[u8]) -> Response {
+        let request = Request::new("POST", "/api/billing/webhook")
+            .header("Content-Type", "application/json; charset=utf-8")
+            .body(body);
+        let request = match signature {
+            Some(signature) => request.header("Stripe-Signature", signature),
+            None => request,
+        };
+        request.send(self.server.address).expect("an answer")
+    }
+
+    /// What the inbox says about an event: state and remark.
+    pub fn noted(&self, event: &str) -> (String, String) {
+        let sql = format!(
+            "SELECT state, COALESCE(error, effect, '') FROM billing_inbox WHERE id = {}",
+            quoted(&format!("test:{event}"))
+        );
+        let row = self.server.database.rows(&sql).into_iter().next().unwrap_or_default();
+        let mut cells = row.into_iter().flatten();
+        (cells.next().unwrap_or_default(), cells.next().unwrap_or_default())
+    }
+
     /// Nothing was given up, and the ledger is what its entries add up to.
     pub fn expect_sound(&self) {
         let failed =
@@ -118,10 +171,9 @@ impl Shop {
 
     /// What became of an event.
     pub fn effect(&self, event: &str) -> Value {
-        let id = format!("test:{event}");
         let answer = self.backend_get("events?limit=200");
         let items = answer["items"].as_array().expect("a list");
-        items.iter().find(|item| item["id"] == id.as_str()).cloned().unwrap_or(Value::Null)
+        items.iter().find(|item| item["id"] == event).cloned().unwrap_or(Value::Null)
     }
 
     pub fn backend_get(&self, path: &str) -> Value {
@@ -131,6 +183,48 @@ impl Shop {
         let answer = request.send(self.server.address).expect("an answer");
         assert_eq!(answer.status, 200, "{}", answer.text());
         answer.json()
+    }
+}
+
+/// The header for a body that is signed now, with each of the secrets.
+pub fn signed(secrets: &[&str], body: &[u8]) -> String {
+    signed_at(secrets, now_in_seconds(), body)
+}
+
+pub fn signed_at(secrets: &[&str], seconds: i64, body: &[u8]) -> String {
+    let secrets: Vec<_> = secrets.iter().map(|secret| Secret::new((*secret).to_owned())).collect();
+    till::signature::sign(&secrets, seconds, body)
+}
+
+pub fn now_in_seconds() -> i64 {
+    SystemClock.now().0 / 1_000
+}
+
+/// An app's backend that sells to owners who never signed in.
+pub struct Counter(Backend);
+
+impl Counter {
+    pub fn of(shop: &Shop) -> Counter {
+        Counter(Backend::of(&shop.server))
+    }
+
+    /// The same on a connection of its own.
+    pub fn another(&self) -> Counter {
+        Counter(self.0.another())
+    }
+
+    pub fn try_checkout(&mut self, user: &str, item: &str) -> Response {
+        self.0.send(Request::post("/api/billing/checkout", &json!({"user_id": user, "price": item})))
+    }
+
+    /// Opens a checkout and gives the session's id.
+    pub fn checkout(&mut self, user: &str, item: &str) -> String {
+        let answer = self.try_checkout(user, item).expect(200).json();
+        answer["session_id"].as_str().expect("a session").to_owned()
+    }
+
+    pub fn balance(&mut self, user: &str) -> i64 {
+        self.0.balance(user)["balance"].as_i64().expect("a balance")
     }
 }
 
