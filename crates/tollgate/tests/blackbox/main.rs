@@ -12,6 +12,7 @@ mod accounts;
 mod backups;
 mod bearer;
 mod billing_packs;
+mod billing_program;
 mod billing_subscriptions;
 mod billing_webhook;
 mod client_app;
