@@ -47,6 +47,9 @@ enum Command {
     /// Stripe's events and what came of them; the server may run meanwhile
     #[command(subcommand)]
     Billing(BillingCommand),
+    /// Outgoing events: who is told what happened, and how that went; the server may run meanwhile
+    #[command(subcommand)]
+    Hooks(HooksCommand),
     /// The secrets that sign sessions and seal the database's key
     #[command(subcommand)]
     Secrets(SecretsCommand),
@@ -157,6 +160,28 @@ enum BillingCommand {
 }
 
 #[derive(Debug, Subcommand)]
+enum HooksCommand {
+    /// Send events to an address from now on; shows the secret that signs them, once
+    Add(commands::hooks::AddOptions),
+    /// List all endpoints, and whether they take what is sent
+    List,
+    /// End an endpoint at once, with what waits for it
+    Remove {
+        /// As `hooks list` shows it
+        endpoint: String,
+    },
+    /// Switch an endpoint on again that was switched off because it took nothing for days
+    Enable {
+        /// As `hooks list` shows it
+        endpoint: String,
+    },
+    /// Send events again: to endpoints that missed them, lost them or did not exist yet
+    Resend(commands::hooks::ResendOptions),
+    /// Show deliveries with what the endpoints answered, newest first
+    Log(commands::hooks::LogOptions),
+}
+
+#[derive(Debug, Subcommand)]
 enum SecretsCommand {
     /// Put a new secret first; the old ones go on verifying
     Rotate,
@@ -236,6 +261,14 @@ fn carry_out(arguments: Arguments, environment: &Environment, terminal: &Termina
             BillingCommand::Replay(options) => commands::billing::replay(load(), &options, terminal),
             BillingCommand::Sync(options) => commands::billing::sync(load(), &options, terminal),
             BillingCommand::Status => commands::billing::status(load(), terminal),
+        },
+        Command::Hooks(command) => match command {
+            HooksCommand::Add(options) => commands::hooks::add(load(), &options, terminal),
+            HooksCommand::List => commands::hooks::list(load(), terminal),
+            HooksCommand::Remove { endpoint } => commands::hooks::remove(load(), &endpoint, terminal),
+            HooksCommand::Enable { endpoint } => commands::hooks::enable(load(), &endpoint, terminal),
+            HooksCommand::Resend(options) => commands::hooks::resend(load(), &options, terminal),
+            HooksCommand::Log(options) => commands::hooks::log(load(), &options, terminal),
         },
         Command::Secrets(SecretsCommand::Rotate) => commands::secrets::rotate(load(), terminal),
         Command::Secrets(SecretsCommand::Show { whose: ShownSecrets::Guest }) => {

@@ -6,6 +6,7 @@ pub mod billing;
 pub mod credits;
 pub mod dev;
 pub mod doctor;
+pub mod hooks;
 pub mod init;
 pub mod key;
 pub mod migrate;

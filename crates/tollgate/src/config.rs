@@ -51,6 +51,7 @@ pub struct Config {
     pub guest: Guest,
     pub stripe: Stripe,
     pub mail: Mail,
+    pub hooks: Hooks,
     pub rate_limit: RateLimit,
     pub retention: Retention,
     pub pool_size: Option<usize>,
@@ -125,6 +126,13 @@ pub struct Mail {
     pub transport: Transport,
     pub from: Option<String>,
     pub templates: Option<PathBuf>,
+    pub credit_notices: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct Hooks {
+    /// Events may go to addresses that are not on the public Internet.
+    pub allow_private: bool,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -150,6 +158,7 @@ pub struct Retention {
     pub one_time_values: i64,
     pub sent_mails: i64,
     pub billing_events: i64,
+    pub hook_events: i64,
 }
 
 #[derive(Debug)]
@@ -251,12 +260,14 @@ impl Builder {
             credits,
             guest,
             mail: self.mail(),
+            hooks: Hooks { allow_private: self.flag("hooks.allow_private") },
             rate_limit: RateLimit { enabled: self.optional_flag("rate_limit.enabled"), rules: self.rules() },
             retention: Retention {
                 ended_sessions: self.duration("retention.ended_sessions"),
                 one_time_values: self.duration("retention.one_time_values"),
                 sent_mails: self.duration("retention.sent_mails"),
                 billing_events: self.duration("retention.billing_events"),
+                hook_events: self.duration("retention.hook_events"),
             },
             pool_size: self.optional_count("database.pool_size"),
             operations_listen: self.address("operations.listen"),
@@ -462,7 +473,7 @@ impl Builder {
                 "Make it, or remove the setting to use the built-in templates.",
             );
         }
-        Mail { transport, from, templates }
+        Mail { transport, from, templates, credit_notices: self.flag("mail.credit_notices") }
     }
 
     /// Patterns are judged by the type that will use them; those that would trust everybody are `unsafe_settings`'.

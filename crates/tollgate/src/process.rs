@@ -2,6 +2,7 @@
 
 pub mod bookkeeping;
 pub mod selling;
+pub mod telling;
 
 use crate::config::{Config, Transport};
 use crate::deployment::{cores, open_store, schema_failure, secrets_of, smtp, store_failure, vault_failure};
@@ -14,6 +15,7 @@ use crate::{logging, sweeper};
 use bookkeeping::LastWalk;
 use credits::Ledger;
 use gate::guest_cookie::GuestKeys;
+use hooks::Postman;
 use identity::HashPool;
 use kernel::signed::Signer;
 use kernel::{Clock as _, SystemClock, Vault, random};
@@ -132,6 +134,7 @@ pub fn run(
         let inbox = Arc::new(InboxGauge::default());
         let counting = tokio::spawn(selling::watch(prepared.store.clone(), inbox.clone()));
         let selling = tokio::spawn(selling::run(rooms.app.billing.clone(), stopping(shutdown.clone())));
+        let postman = tokio::spawn(rooms.postman.clone().run(stopping(shutdown.clone())));
         let mails_leave = !matches!(prepared.config.mail.transport, Transport::Unset);
         let known = Known { operations_apart: own.is_some(), mails_leave, ..prepared.known.clone() };
         let dev = Dev::of(&rooms.app, rooms.templates.clone(), known);
@@ -155,7 +158,7 @@ pub fn run(
         bookkeeping.abort();
         counting.abort();
         // They were told to stop together with the server.
-        let _ = tokio::time::timeout(DRAIN, async { tokio::join!(mailer, selling) }).await;
+        let _ = tokio::time::timeout(DRAIN, async { tokio::join!(mailer, selling, postman) }).await;
         Ok(drained.cut)
     })?;
     tracing::info!(cut, "stopped");
@@ -201,6 +204,7 @@ fn listen_for_signals(shutdown: Shutdown) -> std::io::Result<()> {
 struct Rooms {
     app: Arc<App>,
     mailer: Mailer,
+    postman: Postman,
     templates: Arc<Templates>,
 }
 
@@ -227,6 +231,7 @@ impl Rooms {
         let signer = Signer::new(&settings.secrets);
         let guest_keys = GuestKeys::new(&settings.guest.secrets);
         let ledger = prepared.block_on(ledger(prepared, config.credits.clone()))?;
+        let postman = telling::postman(config, prepared.mode, &store, &vault)?;
         let billing = selling::desk(config, &store, &vault)?;
         let app = App {
             settings,
@@ -241,7 +246,7 @@ impl Rooms {
             billing,
             clock,
         };
-        Ok(Rooms { app: Arc::new(app), mailer, templates })
+        Ok(Rooms { app: Arc::new(app), mailer, postman, templates })
     }
 }
 

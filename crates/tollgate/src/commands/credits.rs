@@ -439,7 +439,7 @@ fn end_of_grant(options: &GrantOptions, now: Millis) -> Result<Option<Millis>, F
 }
 
 /// A moment, or the beginning of a day in UTC.
-fn time(text: &str, option: &str) -> Result<Millis, Failure> {
+pub(super) fn time(text: &str, option: &str) -> Result<Millis, Failure> {
     let found = Millis::parse_iso(text).or_else(|| Millis::parse_iso(&format!("{text}T00:00:00Z")));
     let next = "Write a time such as 2027-01-01T12:00:00Z, or a day such as 2027-01-01.";
     found.ok_or_else(|| Failure::new(format!("{option} is not understood."), next))

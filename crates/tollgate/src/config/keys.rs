@@ -70,7 +70,7 @@ const ALLOWANCES: &str = "Write allowances = { generate = 3, \"image.preview\" =
 const ADDRESS_ALLOWANCES: &str = "Write address_allowances = { generate = 15 }.";
 const YEAR: i64 = 365 * DAY;
 
-pub const SECTIONS: [(&str, &str); 15] = [
+pub const SECTIONS: [(&str, &str); 16] = [
     ("cookies", "The session cookies."),
     ("session", "How long sessions live."),
     ("email_password", "Accounts with an e-mail address and a password."),
@@ -81,6 +81,7 @@ pub const SECTIONS: [(&str, &str); 15] = [
     ("gate", "What `/api/gate/forward` tells reverse proxies."),
     ("stripe", "Selling credits: the account at Stripe, packs and plans."),
     ("mail", "Outgoing mail. `dev` needs none: every mail lands in its inbox page."),
+    ("hooks", "Outgoing events; `tollgate hooks add` makes an endpoint."),
     ("rate_limit", "Requests per client address on the sign-in and sign-up paths."),
     ("retention", "How long finished things are kept before the sweeper removes them."),
     ("database", "Connections to the database."),
@@ -394,6 +395,18 @@ pub const KEYS: &[Key] = &[
         "Folder whose files replace the built-in mail templates of the same name.",
     ),
     key(
+        "mail.credit_notices",
+        Flag,
+        Is("true"),
+        "Mails users when their balance falls below `credits.low_balance`, and three days before credits end (a plan's excepted).",
+    ),
+    key(
+        "hooks.allow_private",
+        Flag,
+        Is("false"),
+        "Lets events go to private addresses and, in `serve`, to this machine. Off, whoever may add an endpoint reaches nothing inside your network.",
+    ),
+    key(
         "rate_limit.enabled",
         Flag,
         Unset("on in `serve`, off in `dev`"),
@@ -428,6 +441,12 @@ pub const KEYS: &[Key] = &[
         Duration { min: 90 * DAY, max: YEAR * 100 },
         Is("90d"),
         "Stripe's events that were done or ignored. What was paid and granted is kept for ever.",
+    ),
+    key(
+        "retention.hook_events",
+        Duration { min: 7 * DAY, max: YEAR * 100 },
+        Is("30d"),
+        "Outgoing events with the log of their deliveries. So far back `tollgate hooks resend` reaches.",
     ),
     key(
         "database.pool_size",
