@@ -5,8 +5,10 @@ use kernel::Millis;
 use kernel::time::{DAY, HOUR, MINUTE, SECOND};
 use store::{Error, Row, Tx, params};
 
-/// Longer than the slowest work on one event.
-const LEASE: i64 = 2 * MINUTE;
+/// Workers renew theirs as long as they work, so that after a crash nothing waits for long.
+const LEASE: i64 = 20 * SECOND;
+/// Of somebody who does the work once and renews nothing: longer than the slowest work on one event.
+const LEASE_BY_HAND: i64 = 2 * MINUTE;
 /// Stripe itself stops after three days.
 const GIVE_UP_AFTER: i64 = 3 * DAY;
 
@@ -25,6 +27,11 @@ const READY: &str = "
 const LEASE_ONE: &str = "
     UPDATE billing_inbox SET leased_until = $3, attempts = attempts + 1
     WHERE id = $1 AND state = 'pending' AND leased_until <= $2 RETURNING subject, attempts, received_at";
+const RENEW: &str = "
+    UPDATE billing_inbox SET leased_until = $2 WHERE id = $1 AND state = 'pending' AND leased_until > 0";
+const GIVE_BACK: &str = "
+    UPDATE billing_inbox SET leased_until = 0, attempts = attempts - 1
+    WHERE id = $1 AND state = 'pending' AND leased_until > 0";
 const DONE: &str = "
     UPDATE billing_inbox SET state = $2, effect = $3, error = NULL, leased_until = 0, done_at = $4
     WHERE id = $1 AND state = 'pending'";
@@ -140,7 +147,7 @@ pub fn receive(tx: &mut Tx<'_>, arrival: &Arrival<'_>, now: Millis) -> Result<bo
     let state = if pending { State::Pending } else { State::Ignored };
     let done_at = (!pending).then_some(now);
     let (attempts, leased_until) =
-        if pending && arrival.leased { (1, now.plus(LEASE)) } else { (0, Millis(0)) };
+        if pending && arrival.leased { (1, now.plus(LEASE_BY_HAND)) } else { (0, Millis(0)) };
     let values = params![
         &id,
         arrival.kind,
@@ -174,6 +181,22 @@ pub fn lease(tx: &mut Tx<'_>, most: usize, now: Millis) -> Result<Vec<Leased>, E
         }
     }
     Ok(leased)
+}
+
+/// For work that is still under way.
+pub fn renew(tx: &mut Tx<'_>, ids: &[String], now: Millis) -> Result<(), Error> {
+    for id in ids {
+        tx.execute(RENEW, params![id, now.plus(LEASE)])?;
+    }
+    Ok(())
+}
+
+/// What was begun and is not going to be finished: somebody else may take it at once.
+pub fn give_back(tx: &mut Tx<'_>, ids: &[String]) -> Result<(), Error> {
+    for id in ids {
+        tx.execute(GIVE_BACK, params![id])?;
+    }
+    Ok(())
 }
 
 /// In the transaction of the effect.
@@ -210,7 +233,7 @@ fn pause(attempts: i64) -> i64 {
 /// Replay: the work is to be done again, which changes nothing that was done, by whoever calls. `None` when there is no such
 /// event, when it means nothing to us, or when somebody works on it now.
 pub fn reopen(tx: &mut Tx<'_>, id: &str, now: Millis) -> Result<Option<Leased>, Error> {
-    let subject = tx.query_opt(REOPEN, params![id, now, now.plus(LEASE)], |row| row.get(0))?;
+    let subject = tx.query_opt(REOPEN, params![id, now, now.plus(LEASE_BY_HAND)], |row| row.get(0))?;
     Ok(subject.map(|subject| Leased { id: id.to_owned(), subject, attempts: 1, received_at: now }))
 }
 

@@ -10,7 +10,10 @@ use crate::{customers, worth};
 use credits::Owner;
 use kernel::random;
 use serde::Deserialize;
+use std::time::Duration;
 
+/// For everything that Stripe is asked on behalf of one who waits, together: they are answered within ten seconds.
+const PATIENCE: Duration = Duration::from_millis(9_000);
 /// Invoices that are shown at a time.
 const MOST_INVOICES: i64 = 100;
 
@@ -92,6 +95,12 @@ struct Portal {
     url: String,
 }
 
+/// What was asked may have been done; asking again finds out.
+async fn in_time<T, E: From<Trouble>>(work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+    let late = |_| Err(Trouble::Unavailable(format!("no answers within {} s", PATIENCE.as_secs())).into());
+    tokio::time::timeout(PATIENCE, work).await.unwrap_or_else(late)
+}
+
 impl Desk {
     /// The owner's customer at Stripe, made if there is none. Two who ask at once use one key, so Stripe makes one.
     pub async fn customer_of(&self, class: Class, buyer: &Buyer) -> Result<String, Error> {
@@ -119,13 +128,16 @@ impl Desk {
 
     /// Opens a checkout for a wish. Whatever is written at Stripe follows from the catalogue and from our own row.
     pub async fn checkout(&self, buyer: &Buyer, wish: &Wish, returns: &Returns) -> Result<Opened, NotSold> {
-        match self.open_checkout(buyer, wish, returns).await {
-            Err(NotSold::Error(Error::Stripe(trouble))) if trouble.is_lost_customer() => {
-                self.forget_customer(&buyer.owner).await?;
-                self.open_checkout(buyer, wish, returns).await
+        let opened = async {
+            match self.open_checkout(buyer, wish, returns).await {
+                Err(NotSold::Error(Error::Stripe(trouble))) if trouble.is_lost_customer() => {
+                    self.forget_customer(&buyer.owner).await?;
+                    self.open_checkout(buyer, wish, returns).await
+                }
+                opened => opened,
             }
-            opened => opened,
-        }
+        };
+        in_time(opened).await
     }
 
     /// Stripe's customer is gone and nobody told us; the next call makes another one.
@@ -287,13 +299,16 @@ impl Desk {
 
     /// Where people see invoices, replace a card and cancel.
     pub async fn portal(&self, buyer: &Buyer, return_url: &str) -> Result<String, Error> {
-        match self.open_portal(buyer, return_url).await {
-            Err(Error::Stripe(trouble)) if trouble.is_lost_customer() => {
-                self.forget_customer(&buyer.owner).await?;
-                self.open_portal(buyer, return_url).await
+        let opened = async {
+            match self.open_portal(buyer, return_url).await {
+                Err(Error::Stripe(trouble)) if trouble.is_lost_customer() => {
+                    self.forget_customer(&buyer.owner).await?;
+                    self.open_portal(buyer, return_url).await
+                }
+                opened => opened,
             }
-            opened => opened,
-        }
+        };
+        in_time(opened).await
     }
 
     async fn open_portal(&self, buyer: &Buyer, return_url: &str) -> Result<String, Error> {
@@ -318,7 +333,8 @@ impl Desk {
         if !found.as_ref().is_some_and(waits) {
             return Ok(found);
         }
-        match self.bring_up_to_date(Class::Person, &Subject::Session(session_id.to_owned()), None).await {
+        let subject = Subject::Session(session_id.to_owned());
+        match in_time(self.bring_up_to_date(Class::Person, &subject, None)).await {
             Ok(_) => Ok(self.checkout_row(owner, session_id).await?),
             // Stripe is not there: what we know is still true.
             Err(Error::Stripe(Trouble::Unavailable(_))) => Ok(found),
@@ -415,9 +431,12 @@ impl Desk {
         let path = format!("/v1/subscriptions/{}", segment(&running.id)?);
         // As often as somebody decides: a decision is not repeated by a key that Stripe remembers for a day.
         let key = format!("tg:{what}:{}:{}", running.id, random::alphanumeric(&mut random::secure(), 16));
-        let _: Subscription = self.tools().stripe.post(Class::Person, &path, form, &key).await?;
-        let subject = Subject::Subscription(running.id.clone());
-        self.bring_up_to_date(Class::Person, &subject, None).await?;
+        let updated = async {
+            let _: Subscription = self.tools().stripe.post(Class::Person, &path, form, &key).await?;
+            let subject = Subject::Subscription(running.id.clone());
+            Ok::<_, NotSold>(self.bring_up_to_date(Class::Person, &subject, None).await?)
+        };
+        in_time(updated).await?;
         let id = running.id.clone();
         let found = self.tools().store.read(move |tx| subscriptions::find(tx, &id)).await?;
         found.ok_or(NotSold::NotSubscribed)

@@ -5,47 +5,73 @@ use crate::desk::{Desk, Error, Outcome};
 use crate::inbox::{self, Leased};
 use crate::stripe::Class;
 use crate::subject::Subject;
+use std::collections::HashMap;
 use std::pin::pin;
 use std::time::Duration;
-use tokio::task::JoinSet;
+use tokio::task::{self, JoinError, JoinSet};
 
 /// Events that are worked on at once.
 const AT_ONCE: usize = 8;
 /// The look for events that nobody rang for: those of other nodes and those whose time has come.
 const POLL: Duration = Duration::from_secs(1);
-/// How long a stop waits for work that is under way; another node does it again otherwise, which changes nothing.
-const STOP_TIME: Duration = Duration::from_secs(10);
+/// A lease lives through a few of these.
+const RENEW_EVERY: Duration = Duration::from_secs(5);
+/// How long a stop waits for work that is under way; what is not done by then is given back and done again, which changes nothing.
+const STOP_TIME: Duration = Duration::from_secs(4);
 
 impl Desk {
     /// Runs until `shutdown` is ready. Dropping the future instead stops at once, as a crash would.
     pub async fn work(self, shutdown: impl Future<Output = ()>) {
         let mut shutdown = pin!(shutdown);
+        let mut renewal = tokio::time::interval(RENEW_EVERY);
         let mut working = JoinSet::new();
+        let mut under_way: HashMap<task::Id, String> = HashMap::new();
         loop {
             let room = AT_ONCE.saturating_sub(working.len());
             let leased = if room > 0 { self.lease(room).await } else { Vec::new() };
             // More may be waiting as soon as one of these is done.
             let is_full = leased.len() == room;
             for event in leased {
-                let desk = self.clone();
-                working.spawn(async move { desk.handle(event).await });
+                let (desk, id) = (self.clone(), event.id.clone());
+                let begun = working.spawn(async move { desk.handle(event).await });
+                under_way.insert(begun.id(), id);
             }
             tokio::select! {
                 biased;
                 () = &mut shutdown => break,
-                Some(ended) = working.join_next(), if !working.is_empty() => {
-                    if let Err(error) = ended {
-                        // A panic; the event's lease ends by itself.
-                        tracing::error!(%error, "work on an event ended unexpectedly");
-                    }
+                Some(ended) = working.join_next_with_id(), if !working.is_empty() => {
+                    note_end(&mut under_way, ended);
                 }
+                _ = renewal.tick() => self.renew(under_way.values().cloned().collect()).await,
                 () = self.rung(), if !is_full => {}
                 () = tokio::time::sleep(POLL), if !is_full => {}
             }
         }
-        let ended = async { while working.join_next().await.is_some() {} };
+        let ended = async {
+            while let Some(ended) = working.join_next_with_id().await {
+                note_end(&mut under_way, ended);
+            }
+        };
         if tokio::time::timeout(STOP_TIME, ended).await.is_err() {
-            tracing::warn!("stopped with events under way: they are worked on again");
+            working.shutdown().await;
+            let left: Vec<String> = under_way.into_values().collect();
+            tracing::warn!(events = left.len(), "stopped with events under way: they are worked on again");
+            let given_back = self.tools().store.write(move |tx| inbox::give_back(tx, &left)).await;
+            if let Err(error) = given_back {
+                // Their leases end by themselves.
+                tracing::warn!(%error, "events that were under way were not given back");
+            }
+        }
+    }
+
+    async fn renew(&self, ids: Vec<String>) {
+        if ids.is_empty() {
+            return;
+        }
+        let now = self.tools().clock.now();
+        if let Err(error) = self.tools().store.write(move |tx| inbox::renew(tx, &ids, now)).await {
+            // Somebody else may begin the same work, which changes nothing.
+            tracing::warn!(%error, "the leases of events were not renewed");
         }
     }
 
@@ -106,4 +132,16 @@ impl Desk {
         }
         outcome.map(Some)
     }
+}
+
+fn note_end(under_way: &mut HashMap<task::Id, String>, ended: Result<(task::Id, ()), JoinError>) {
+    let id = match ended {
+        Ok((id, ())) => id,
+        Err(error) => {
+            // A panic; the event's lease ends by itself.
+            tracing::error!(%error, "work on an event ended unexpectedly");
+            error.id()
+        }
+    };
+    under_way.remove(&id);
 }

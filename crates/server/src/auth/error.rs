@@ -92,7 +92,7 @@ codes! {
     SignInDisabled "EMAIL_PASSWORD_DISABLED" BAD_REQUEST "Email and password is not enabled";
     SignUpDisabled "EMAIL_PASSWORD_SIGN_UP_DISABLED" BAD_REQUEST "Email and password sign up is not enabled";
     StripeRefused "STRIPE_REFUSED" BAD_GATEWAY "The payment service refused the request. Nothing was charged; please tell the operator.";
-    StripeSilent "STRIPE_UNAVAILABLE" SERVICE_UNAVAILABLE "The payment service does not answer. Nothing was charged; please try again in a moment.";
+    StripeSilent "STRIPE_UNAVAILABLE" SERVICE_UNAVAILABLE "The payment service does not answer. Please try again in a moment.";
     Unauthorized "UNAUTHORIZED" UNAUTHORIZED "Unauthorized";
     UserExists "USER_ALREADY_EXISTS_USE_ANOTHER_EMAIL" UNPROCESSABLE_ENTITY "User already exists. Use another email.";
     UserNotFound "USER_NOT_FOUND" BAD_REQUEST "User not found";
