@@ -8,42 +8,6 @@ use identity::UserView;
 use identity::users::Standing;
 use kernel::Millis;
 
-/// Who stands at the gate.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Subject {
-    User(String),
-    Guest(String),
-}
-
-impl Subject {
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Subject::User(_) => "user",
-            Subject::Guest(_) => "guest",
-        }
-    }
-
-    pub fn id(&self) -> &str {
-        match self {
-            Subject::User(id) | Subject::Guest(id) => id,
-        }
-    }
-
-    /// As it stands on entries: the session was judged in the same call, so it is the person who acts and not the
-    /// backend that asked.
-    pub fn actor(&self) -> String {
-        format!("{}:{}", self.kind(), self.id())
-    }
-
-    /// The account that is charged, and whose idempotency keys these are.
-    pub fn owner(&self) -> Owner {
-        match self {
-            Subject::User(id) => Owner::User(id.clone()),
-            Subject::Guest(id) => Owner::Guest(id.clone()),
-        }
-    }
-}
-
 /// What is asked of whoever comes.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Demand {

@@ -14,9 +14,9 @@ use crate::service::json::Members;
 use crate::service::{self, Failure, body, context_of, json_response};
 use axum::extract::{Request, State};
 use axum::response::Response;
-use credits::{Answer, Command, Error, Idempotency, Refusal, push_text};
+use credits::{Answer, Command, Error, Idempotency, Owner, Refusal, push_text};
 use gate::allowances::Standing;
-use gate::authorize::{Demand, Subject};
+use gate::authorize::Demand;
 use http::HeaderMap;
 use identity::service_keys::{self, Scope};
 use identity::{SessionView, UserView};
@@ -115,7 +115,7 @@ async fn steps(
         Looked::Passes(user_id, head) => {
             let charge = match asked.spend {
                 None => None,
-                Some((spend, key)) => Some(charge(gate, Subject::User(user_id), spend, key, context).await?),
+                Some((spend, key)) => Some(charge(gate, Owner::User(user_id), spend, key, context).await?),
             };
             Ok(answer(head, charge))
         }
@@ -199,23 +199,23 @@ fn guest_action(members: &mut Members<'_>, gate: &Gate) -> Result<Option<String>
 
 // ---- charging
 
-/// Through the ledger's lane. The keys are the subject's, whoever pays, and are shared with the credits door.
+/// Through the ledger's lane. The keys are the user's, whoever pays, and are shared with the credits door. The user is the
+/// actor, too: the session was judged in the same call, so it is the person who acts and not the backend that asked.
 pub(super) async fn charge(
     gate: &Gate,
-    subject: Subject,
+    user: Owner,
     spend: Spend<'_>,
     key: String,
     context: &RequestContext,
 ) -> Result<Answer, Failure> {
     let ledger = &gate.app.ledger;
-    let owner = subject.owner();
-    let order = spend.order(owner.clone(), ledger.settings());
+    let order = spend.order(user.clone(), ledger.settings());
     let command = Command {
         target: order.target,
         action: order.action,
-        actor: subject.actor(),
+        actor: user.to_string(),
         request_id: Some(context.request_id.as_str().to_owned()),
-        idempotency: Some(Idempotency { key, request: order.spelling, scope: Some(owner) }),
+        idempotency: Some(Idempotency { key, request: order.spelling, scope: Some(user) }),
     };
     ledger.submit(command).await.map_err(|error| match error {
         // The account was closed after the session had been read: the user is no more.

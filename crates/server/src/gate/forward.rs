@@ -18,7 +18,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use credits::Owner;
-use gate::authorize::{Demand, Subject};
+use gate::authorize::Demand;
 use gate::rules::Asks;
 use http::header::LOCATION;
 use http::request::Parts;
@@ -96,13 +96,13 @@ async fn steps(
     let looked = look(gate, key, &presented, &demand, context, cookies).await?;
     match looked {
         Looked::Passes(user_id, pass) => {
-            let subject = Subject::User(user_id);
+            let user = Owner::User(user_id);
             match wish.spend {
                 Some((spend, key)) => {
-                    let charged = charge(gate, subject, spend, key, context).await?;
+                    let charged = charge(gate, user, spend, key, context).await?;
                     Ok(Pass { balance: Some(charged.figures.balance), replayed: charged.replayed, ..pass })
                 }
-                None => Ok(Pass { balance: Some(balance(gate, &subject.owner(), context).await?), ..pass }),
+                None => Ok(Pass { balance: Some(balance(gate, &user, context).await?), ..pass }),
             }
         }
         // Where everybody passes, somebody who is banned does so as a stranger.
