@@ -23,6 +23,7 @@ mod rows;
 mod seal;
 mod settings;
 pub mod signup;
+pub mod telling;
 pub mod verify;
 mod writes;
 
