@@ -75,6 +75,11 @@ impl Untold {
     pub fn is_nothing(&self) -> bool {
         self.moved.is_empty() && !self.crossings && self.mark.is_none()
     }
+
+    /// There is no more than this.
+    pub fn is_all(&self) -> bool {
+        (self.moved.len() as i64) < CHUNK
+    }
 }
 
 /// An entry that gave or took back.

@@ -71,6 +71,12 @@ pub enum Message {
     DeleteAccount { url: Link },
     /// To the owner of an address that somebody tried to sign up with. The link is the sign-in page and holds no token.
     AddressTaken { url: Link },
+    /// To a user whose balance has just become low.
+    CreditsLow { available: i64, unit: String, url: Link },
+    /// To a user of whose credits some end soon.
+    CreditsEnding { amount: i64, unit: String, ends_at: String, url: Link },
+    /// To a user whose automatic top-up was switched off after payments that failed.
+    TopUpOff { pack: String, url: Link },
 }
 
 impl Message {
@@ -83,6 +89,9 @@ impl Message {
             Message::VerifyNewEmail { .. } => "verify-new-email",
             Message::DeleteAccount { .. } => "delete-account",
             Message::AddressTaken { .. } => "address-taken",
+            Message::CreditsLow { .. } => "credits-low",
+            Message::CreditsEnding { .. } => "credits-ending",
+            Message::TopUpOff { .. } => "top-up-off",
         }
     }
 
@@ -93,14 +102,29 @@ impl Message {
             | Message::ConfirmEmailChange { url, .. }
             | Message::VerifyNewEmail { url }
             | Message::DeleteAccount { url }
-            | Message::AddressTaken { url } => url,
+            | Message::AddressTaken { url }
+            | Message::CreditsLow { url, .. }
+            | Message::CreditsEnding { url, .. }
+            | Message::TopUpOff { url, .. } => url,
         }
     }
 
-    pub(crate) fn new_email(&self) -> Option<&Address> {
+    /// What its templates may name besides what all may.
+    pub(crate) fn values(&self) -> Vec<(&'static str, String)> {
         match self {
-            Message::ConfirmEmailChange { new_email, .. } => Some(new_email),
-            _ => None,
+            Message::ConfirmEmailChange { new_email, .. } => vec![("new_email", new_email.as_str().into())],
+            Message::CreditsLow { available, unit, .. } => {
+                vec![("available", available.to_string()), ("unit", unit.clone())]
+            }
+            Message::CreditsEnding { amount, unit, ends_at, .. } => {
+                vec![("amount", amount.to_string()), ("unit", unit.clone()), ("ends_at", ends_at.clone())]
+            }
+            Message::TopUpOff { pack, .. } => vec![("pack", pack.clone())],
+            Message::VerifyEmail { .. }
+            | Message::ResetPassword { .. }
+            | Message::VerifyNewEmail { .. }
+            | Message::DeleteAccount { .. }
+            | Message::AddressTaken { .. } => Vec::new(),
         }
     }
 
@@ -115,6 +139,14 @@ impl Message {
             Message::VerifyNewEmail { url: url() },
             Message::DeleteAccount { url: url() },
             Message::AddressTaken { url: url() },
+            Message::CreditsLow { available: 7, unit: "credits".into(), url: url() },
+            Message::CreditsEnding {
+                amount: 250,
+                unit: "credits".into(),
+                ends_at: "2026-11-24 18:00 UTC".into(),
+                url: url(),
+            },
+            Message::TopUpOff { pack: "small".into(), url: url() },
         ]
     }
 }

@@ -1,8 +1,8 @@
 //! The words of the mails: built-in templates, replaced one by one by files of the operator's folder.
 //!
 //! Every mail has a `.txt`, whose first line is `Subject: …`, and a `.html`. Values are escaped in `.html` and never in
-//! `.txt`. The values are `app_name`, `url`, `name` (none when it would not greet), `new_email` in
-//! `confirm-email-change`, and in `.html` the `subject`; another name is an error. All templates are rendered once when
+//! `.txt`. The values are `app_name`, `url`, `name` (none when it would not greet), what the mail is about (see
+//! [`Message::values`]), and in `.html` the `subject`; another name is an error. All templates are rendered once when
 //! they are loaded, so that a mistake is reported at start, with its file and line, and not by a mail that cannot be
 //! sent.
 
@@ -35,6 +35,12 @@ const BUILT_IN: &[(&str, &str)] = built_in![
     "delete-account.html",
     "address-taken.txt",
     "address-taken.html",
+    "credits-low.txt",
+    "credits-low.html",
+    "credits-ending.txt",
+    "credits-ending.html",
+    "top-up-off.txt",
+    "top-up-off.html",
 ];
 
 /// What is wrong with a template, and where.
@@ -108,9 +114,7 @@ impl Templates {
         values.insert("app_name", Value::from(self.app_name.as_str()));
         values.insert("name", name.map_or(Value::from(()), Value::from));
         values.insert("url", Value::from(message.url().as_str()));
-        if let Some(address) = message.new_email() {
-            values.insert("new_email", Value::from(address.as_str()));
-        }
+        values.extend(message.values().into_iter().map(|(name, value)| (name, Value::from(value))));
         let written = self.render_one(&text_name, &values)?;
         let (subject, text) = split_subject(&written).ok_or_else(|| {
             self.found(&text_name, Some(1), "the first line must be `Subject: …`, with a blank line after it")

@@ -28,6 +28,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 use store::{Counters, Store};
+use telling::Teller;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -135,6 +136,7 @@ pub fn run(
         let counting = tokio::spawn(selling::watch(prepared.store.clone(), inbox.clone()));
         let selling = tokio::spawn(selling::run(rooms.app.billing.clone(), stopping(shutdown.clone())));
         let postman = tokio::spawn(rooms.postman.clone().run(stopping(shutdown.clone())));
+        let teller = tokio::spawn(rooms.teller.clone().run());
         let mails_leave = !matches!(prepared.config.mail.transport, Transport::Unset);
         let known = Known { operations_apart: own.is_some(), mails_leave, ..prepared.known.clone() };
         let dev = Dev::of(&rooms.app, rooms.templates.clone(), known);
@@ -156,6 +158,7 @@ pub fn run(
         let _ = operations.await;
         sweeper.abort();
         bookkeeping.abort();
+        teller.abort();
         counting.abort();
         // They were told to stop together with the server.
         let _ = tokio::time::timeout(DRAIN, async { tokio::join!(mailer, selling, postman) }).await;
@@ -205,6 +208,7 @@ struct Rooms {
     app: Arc<App>,
     mailer: Mailer,
     postman: Postman,
+    teller: Teller,
     templates: Arc<Templates>,
 }
 
@@ -232,6 +236,7 @@ impl Rooms {
         let guest_keys = GuestKeys::new(&settings.guest.secrets);
         let ledger = prepared.block_on(ledger(prepared, config.credits.clone()))?;
         let postman = telling::postman(config, prepared.mode, &store, &vault)?;
+        let teller = Teller::new(config, &store, &vault, &outbox);
         let billing = selling::desk(config, &store, &vault)?;
         let app = App {
             settings,
@@ -246,7 +251,7 @@ impl Rooms {
             billing,
             clock,
         };
-        Ok(Rooms { app: Arc::new(app), mailer, postman, templates })
+        Ok(Rooms { app: Arc::new(app), mailer, postman, teller, templates })
     }
 }
 
