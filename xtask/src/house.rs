@@ -248,8 +248,28 @@ fn rust_rules(files: &Files) -> Vec<Broken> {
             broken.extend(unportable_sql(path, &source));
         }
         broken.extend(plain_unwraps(path, &source));
+        broken.extend(till_outside_dev(path, &source));
     }
     broken
+}
+
+/// `serve` must have no way to what stands in for Stripe: only `dev` names it.
+fn till_outside_dev(path: &Path, source: &RustSource) -> Vec<Broken> {
+    let allowed =
+        ["crates/till", "crates/tollgate/src/commands/dev"].iter().any(|place| path.starts_with(place));
+    if allowed || !path.starts_with("crates") {
+        return Vec::new();
+    }
+    source
+        .product_lines()
+        .filter(|(_, line)| line.contains("till::"))
+        .map(|(line, _)| Broken {
+            file: path.to_path_buf(),
+            line,
+            rule: "the till outside `dev`".into(),
+            advice: "only crates/tollgate/src/commands/dev and tests may open a till".into(),
+        })
+        .collect()
 }
 
 fn refuse_name(path: &Path) -> Option<Broken> {
@@ -478,6 +498,21 @@ mod tests {
             ("crates/mail/tests/door.rs", "fn f() { x.unwrap() }\n"),
         ]);
         assert_eq!(places(&rust_rules(&files)), ["crates/mail/src/lib.rs:4"]);
+    }
+
+    #[test]
+    fn only_dev_has_a_way_to_the_till() {
+        let source = "use till::Till;\n#[cfg(test)]\nmod tests {\n    use till::Till;\n}\n";
+        let files = files(&[
+            ("crates/tollgate/src/commands/dev/stand_in.rs", source),
+            ("crates/tollgate/src/commands/serve.rs", source),
+            ("crates/tollgate/src/process.rs", "fn f() { let x = ::till::Till::start; }\n"),
+            ("crates/tollgate/tests/blackbox/shop.rs", source),
+        ]);
+        assert_eq!(
+            places(&rust_rules(&files)),
+            ["crates/tollgate/src/commands/serve.rs:1", "crates/tollgate/src/process.rs:1"]
+        );
     }
 
     #[test]

@@ -66,13 +66,8 @@ mod tests {
     use billing::inbox::{self, Arrival, State};
     use store::Options;
 
-    const NOTHING: Retention = Retention {
-        ended_sessions: 0,
-        one_time_values: 0,
-        sent_mails: 0,
-        billing_events: 0,
-        hook_events: 0,
-    };
+    const NOTHING: Retention =
+        Retention { ended_sessions: 0, one_time_values: 0, sent_mails: 0, billing_events: 0, hook_events: 0 };
 
     #[tokio::test]
     async fn every_sweep_ends_on_an_empty_database() {

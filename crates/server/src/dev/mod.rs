@@ -64,6 +64,8 @@ pub struct Known {
     pub service_key: Option<Secret<String>>,
     /// Missing when the database was not seeded.
     pub sample_user: Option<SampleUser>,
+    /// Where the till is, if one stands in for Stripe.
+    pub till: Option<String>,
     /// Health, metrics and the OpenAPI document have a listener of their own.
     pub operations_apart: bool,
     /// `mail.smtp_url` is set: mails are sent or dropped instead of being kept for the inbox.

@@ -17,6 +17,7 @@ struct View<'a> {
     sample_user: Option<Sample<'a>>,
     operations_here: bool,
     mails_leave: bool,
+    till: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -45,6 +46,7 @@ pub async fn page(State(pages): State<Arc<Pages>>) -> Response<Body> {
                 .map(|user| Sample { email: &user.email, password: &user.password }),
             operations_here: !dev.known.operations_apart,
             mails_leave: dev.known.mails_leave,
+            till: dev.known.till.as_deref(),
         },
     )
 }

@@ -52,6 +52,7 @@ fn known() -> Known {
     Known {
         service_key: Some(Secret::new("tg_sk_abc".into())),
         sample_user: Some(SampleUser { email: "ada@example.test".into(), password: "correct-horse".into() }),
+        till: Some("http://127.0.0.1:40000".into()),
         operations_apart: false,
         mails_leave: false,
     }

@@ -1,15 +1,16 @@
 //! `tollgate dev`: everything on and nothing asked. Makes its data folder, seeds two users, keeps every mail in an inbox
-//! page, and says what to copy into an app.
+//! page, sells at a till as long as there is no key of Stripe's, and says what to copy into an app.
 
 mod banner;
 mod seed;
+mod stand_in;
 
 use crate::config::{Config, DatabaseUrl, Loaded};
 use crate::data_folder::{DATABASE, DataFolder, SECRETS};
 use crate::deployment::{accept, open_store, schema_failure, single_threaded, store_failure};
 use crate::process::{self, Mode, Prepared};
 use crate::terminal::{Failure, Outcome, Terminal};
-use banner::Banner;
+use banner::{Banner, Sells};
 use kernel::{Secret, Stopwatch};
 use server::dev::Known;
 use std::net::SocketAddr;
@@ -41,6 +42,8 @@ pub fn run(loaded: Loaded, options: &Options, terminal: &Terminal) -> Outcome {
     config.listen = listener.local_addr().unwrap_or(config.listen);
     let (folder, made) = open_folder(options)?;
     complete(&mut config, &folder)?;
+    // It ends with this function.
+    let till = stand_in::open(&mut config, terminal)?;
     // Before anything of it is touched: opening wraps its key for our secrets, and may migrate it.
     refuse_foreign_database(&config)?;
     let mut prepared = Prepared::open(config, Mode::Dev, terminal)?;
@@ -48,6 +51,9 @@ pub fn run(loaded: Loaded, options: &Options, terminal: &Terminal) -> Outcome {
     if was_new {
         let marked = prepared.store.write(identity::deployment::mark_made_by_dev);
         prepared.block_on(marked).map_err(|error| store_failure(&error))?;
+    }
+    if till.is_some() {
+        stand_in::forget_the_last_one(&prepared)?;
     }
     let seeded = was_new && !options.no_seed;
     if seeded {
@@ -58,10 +64,18 @@ pub fn run(loaded: Loaded, options: &Options, terminal: &Terminal) -> Outcome {
     prepared.known = Known {
         service_key: Some(Secret::new(key.clone())),
         sample_user: seeded.then(seed::sample_user),
+        till: till.as_ref().map(|till| till.base_url().to_owned()),
         ..Known::default()
     };
     let base_url = prepared.config.base_url.clone().unwrap_or_default();
-    let banner = Banner { base_url, folder: made.then(|| options.data.clone()), seeded, key };
+    let sells = match &till {
+        Some(till) => Sells::AtTill(till.base_url().to_owned()),
+        None if prepared.config.stripe.secret_key.is_some() => {
+            Sells::AtStripe { hears: !prepared.config.stripe.webhook_secrets.is_empty() }
+        }
+        None => Sells::Nothing,
+    };
+    let banner = Banner { base_url, folder: made.then(|| options.data.clone()), seeded, key, sells };
     let listening = prepared.config.listen;
     process::run(prepared, listener, terminal, move |terminal| {
         terminal.result(&banner.text(terminal, since_start.elapsed()), &banner.json(listening));

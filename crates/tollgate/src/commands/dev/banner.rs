@@ -14,6 +14,18 @@ pub struct Banner {
     pub folder: Option<PathBuf>,
     pub seeded: bool,
     pub key: String,
+    pub sells: Sells,
+}
+
+/// Where what is bought is paid.
+pub enum Sells {
+    Nothing,
+    /// Its address.
+    AtTill(String),
+    /// In test mode; whether the webhook door is open.
+    AtStripe {
+        hears: bool,
+    },
 }
 
 impl Banner {
@@ -43,9 +55,25 @@ impl Banner {
         line("API", &format!("{base}/api/auth"), "speaks Better Auth 1.x");
         line("Mail", &format!("{base}/dev/mail"), "every mail lands here");
         line("Start", &format!("{base}/dev"), "snippets to copy");
+        match &self.sells {
+            Sells::Nothing => {}
+            Sells::AtTill(till) => {
+                line("Billing", &format!("{base}/billing"), "buy credits, see the balance");
+                line("Till", till, "stands in for Stripe: pay, refund, dispute");
+            }
+            Sells::AtStripe { .. } => {
+                line("Billing", &format!("{base}/billing"), "sold at Stripe, in test mode");
+            }
+        }
         line("Health", &format!("{base}/healthz"), "and /readyz");
         line("Metrics", &format!("{base}/metrics"), "for Prometheus");
         line("OpenAPI", &format!("{base}/openapi.json"), "every route of every door");
+        if let Sells::AtStripe { hears: false } = self.sells {
+            let _ = write!(
+                out,
+                "\n  So that payments are noticed at once, let Stripe's command line send events here:\n    stripe listen --forward-to {base}/api/billing/webhook\n  and write the whsec_… that it prints into stripe.webhook_secrets.\n"
+            );
+        }
         let _ = write!(
             out,
             "\n  For your app's .env.local:\n    NEXT_PUBLIC_AUTH_URL={base}\n    TOLLGATE_URL={base}\n    TOLLGATE_KEY={}\n",
@@ -64,9 +92,13 @@ impl Banner {
 
     pub fn json(&self, listening: SocketAddr) -> Value {
         let users = if self.seeded { USERS.map(|(_, email)| email).to_vec() } else { Vec::new() };
+        let till = match &self.sells {
+            Sells::AtTill(till) => Some(till),
+            _ => None,
+        };
         json!({
             "listening": format!("http://{listening}"), "base_url": self.base_url, "key": self.key, "users": users,
-            "password": self.seeded.then_some(PASSWORD),
+            "password": self.seeded.then_some(PASSWORD), "till": till,
         })
     }
 }
@@ -82,11 +114,13 @@ mod tests {
             folder: Some("tollgate-data".into()),
             seeded: true,
             key: "tg_sk_x".into(),
+            sells: Sells::AtTill("http://127.0.0.1:40000".into()),
         };
         let text = banner.text(&Terminal::new(false, true), Duration::from_millis(214));
         for part in [
             "    TOLLGATE_KEY=tg_sk_x\n",
             "http://localhost:8655/dev/mail",
+            "http://127.0.0.1:40000",
             "-d '{\"email\":\"ada@example.test\",\"password\":\"correct-horse-battery\"}'",
             "Ready in 0.2 s. Ctrl-C stops; data stays.",
         ] {
