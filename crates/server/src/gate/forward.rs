@@ -254,7 +254,7 @@ fn plain(text: &str) -> String {
 fn refusal(gate: &Gate, headers: &HeaderMap, failure: Failure, context: &RequestContext) -> Response {
     let proxy = Proxy::of(headers);
     let target = match (&failure, Original::read(headers)) {
-        (Failure::Unauthenticated, Ok(original)) if original.is_page(headers) => {
+        (Failure::Unauthenticated | Failure::NoGuest, Ok(original)) if original.is_page(headers) => {
             let settings = &gate.app.settings;
             let url = original.sign_in_url(&settings.base_url, &settings.trusted_origins);
             HeaderValue::try_from(url).ok()

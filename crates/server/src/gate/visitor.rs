@@ -27,12 +27,14 @@ pub(super) async fn pass(
     context: &RequestContext,
 ) -> Result<(GuestId, Standing), Failure> {
     let (app, now) = (&gate.app, context.now);
-    let shown = guest::presented(app, headers, now).filter(|_| *demand == Demand::default());
-    let guest = shown.ok_or(Failure::Unauthenticated)?;
+    if *demand != Demand::default() {
+        return Err(Failure::Unauthenticated);
+    }
+    let guest = guest::presented(app, headers, now).ok_or(Failure::NoGuest)?;
     let asking = guest.clone();
     let exists = app.store.read(move |tx| guests::exists(tx, &asking)).await.map_err(Failure::Store)?;
     if !exists {
-        return Err(Failure::Unauthenticated);
+        return Err(Failure::NoGuest);
     }
     match app.settings.guest.allowances.take(&app.counters, action, &guest, context.client, now).await? {
         Asked::Allowed(standing) => Ok((guest, standing)),

@@ -82,7 +82,7 @@ async fn serve(State(app): State<Arc<App>>, request: Request) -> Response {
 
 /// GET: who has a good cookie.
 async fn look(app: &App, headers: &HeaderMap, context: &RequestContext) -> Result<Response, Failure> {
-    let guest = living(app, headers, context.now).await?.ok_or(Failure::Unauthenticated)?;
+    let guest = living(app, headers, context.now).await?.ok_or(Failure::NoGuest)?;
     let standings = app.settings.guest.allowances.look(&app.counters, &guest, context.now).await?;
     Ok(json_response(200, answer(&guest, &standings)))
 }

@@ -27,6 +27,11 @@ pub(crate) enum Failure {
     /// No session, and nothing that stands in for one.
     #[error("nobody is signed in: the session is missing, over or not valid")]
     Unauthenticated,
+    /// The same where a guest would do.
+    #[error(
+        "nobody is signed in, and there is no guest: the guest cookie is missing, over or not valid; POST /api/guest makes one"
+    )]
+    NoGuest,
     #[error("{}", denial(*.0))]
     Denied(Denied),
     /// A proxy asks about a request that a backend might read in another way.
@@ -162,7 +167,7 @@ impl Failure {
         match self {
             Failure::InvalidServiceKey => (StatusCode::UNAUTHORIZED, "invalid_service_key"),
             Failure::LacksScope(_) => (StatusCode::FORBIDDEN, "forbidden"),
-            Failure::Unauthenticated => (StatusCode::UNAUTHORIZED, "unauthenticated"),
+            Failure::Unauthenticated | Failure::NoGuest => (StatusCode::UNAUTHORIZED, "unauthenticated"),
             Failure::Denied(Denied::Banned) => (StatusCode::FORBIDDEN, "user_banned"),
             Failure::Denied(Denied::OtherUser) => (StatusCode::FORBIDDEN, "user_mismatch"),
             Failure::Denied(Denied::LacksRole | Denied::ForeignPayer) => (StatusCode::FORBIDDEN, "forbidden"),

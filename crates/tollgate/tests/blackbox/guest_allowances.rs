@@ -192,7 +192,8 @@ fn who_is_no_guest_or_is_asked_for_more_does_not_pass(engine: Engine) {
     let mut backend = Backend::of(&server);
     let (browser, guest_id) = guest(&server);
     let nobody = Browser::new(&server);
-    refused(&ask(&mut backend, &nobody, "192.0.2.1"), 401, "unauthenticated");
+    let told = refused(&ask(&mut backend, &nobody, "192.0.2.1"), 401, "unauthenticated");
+    assert!(text(&told["message"]).ends_with("POST /api/guest makes one"), "{told}");
     refused(&backend.send(asked(&browser, "192.0.2.1", &json!({}))), 401, "unauthenticated");
     let mut forged = Browser::new(&server);
     forged.set_cookie(COOKIE, &browser.cookie(COOKIE).expect("a cookie").replace('.', ".x"));
@@ -247,6 +248,12 @@ fn a_proxy_lets_guests_pass_by_rule_and_by_its_own_word(engine: Engine) {
     forward(&browser, "/try/it", "").expect(200);
     refused(&forward(&browser, "/try/it", ""), 429, "guest_limit_reached");
     forward(&browser, "/other", "?guest=preview").expect(200);
+    // A person who is no guest either is sent to sign in, as from every page.
+    let page = Request::get("/api/gate/forward")
+        .header("X-Forwarded-Method", "GET")
+        .header("X-Forwarded-Uri", "/try/it")
+        .header("Accept", "text/html");
+    page.send(server.address).expect("an answer").expect(302);
     refused(&forward(&browser, "/other", "?guest=unknown"), 422, "invalid_request");
 }
 on_both_engines!(a_proxy_lets_guests_pass_by_rule_and_by_its_own_word);
