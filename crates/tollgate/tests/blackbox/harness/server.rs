@@ -131,13 +131,17 @@ impl Server {
         (status, began.elapsed())
     }
 
-    /// Sends `TERM`, `STOP` (freeze), `CONT` (thaw), …
+    /// Sends `TERM`, `STOP` (freeze), `CONT` (thaw), … After `STOP` every thread stands still: on a busy machine one may
+    /// answer for a while after the signal was sent.
     #[track_caller]
     pub fn signal(&self, name: &str) {
         let id = self.process.as_ref().expect("the server runs").id().to_string();
         // The shell has `kill` built in; not every machine has the program.
         let status = Command::new("sh").args(["-c", "kill -s \"$1\" \"$2\"", "sh", name, &id]).status();
         assert!(status.is_ok_and(|status| status.success()), "signal {name} was not sent");
+        if name == "STOP" {
+            until(Duration::from_secs(10), "every thread to stand still", || stands_still(&id).then_some(()));
+        }
     }
 
     pub fn is_running(&mut self) -> bool {
@@ -305,6 +309,17 @@ fn merge(base: &mut toml::Table, extra: &toml::Table) {
             }
         }
     }
+}
+
+/// Whether all threads of a process are stopped.
+fn stands_still(process: &str) -> bool {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{process}/task")) else { return false };
+    let stopped = |thread: std::fs::DirEntry| {
+        // `id (name) state …`; a name may hold spaces and brackets.
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with(['T', 't']))
+    };
+    threads.flatten().all(stopped)
 }
 
 /// A port below those the system gives to outgoing connections, so that a restarted server finds its own still free.
