@@ -5,6 +5,7 @@ import time
 import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -14,6 +15,7 @@ from fastapi import FastAPI, Request
 from small_app import COOKIE, asking, running, small_app
 from stub_server import ADA, Stub, answer, free_port, hang_up, reset, silent, slow, stub
 
+import tollgate
 from tollgate import ConfigurationError, Tollgate, Unavailable
 from tollgate.connection import DEFAULT_TIMEOUT, Connection
 
@@ -213,10 +215,14 @@ async def test_what_is_not_open_says_so() -> None:
 SECRETS = ("cookie-mArKeR", "key-mArKeR", "answer-mArKeR")
 
 
+# Of the package alone: the folder of this repository may have its name.
+PACKAGE = str(Path(tollgate.__file__).parent)
+
+
 def told(error: BaseException) -> str:
     """All that a report of errors with variables would show."""
     trace = traceback.TracebackException.from_exception(error, capture_locals=True)
-    own = [frame for frame in trace.stack if "tollgate" in frame.filename]
+    own = [frame for frame in trace.stack if frame.filename.startswith(PACKAGE)]
     shown = "".join(line for frame in own for line in map(str, (frame.locals or {}).items()))
     return "".join([*traceback.format_exception(error), repr(error), str(error), shown])
 
@@ -227,18 +233,18 @@ async def marked(server: Stub, **options: Any) -> list[BaseException]:
     headers = [(b"cookie", b"better-auth.session_token=cookie-mArKeR")]
     scope = {"type": "http", "headers": headers, "client": ("127.0.0.1", 1)}
     request = Request(scope)
-    async with Tollgate(server.url, "tg_sk_key-mArKeR", timeout=0.3, **options) as tollgate:
+    async with Tollgate(server.url, "tg_sk_key-mArKeR", timeout=0.3, **options) as door:
         for call in (
-            lambda: tollgate.user(request),
-            lambda: tollgate.authorize(request, charge=5),
-            lambda: tollgate.credits_of(user_id="u1").spend(5),
-            lambda: tollgate.credits_of(user_id="u1").balance(),
+            lambda: door.user(request),
+            lambda: door.authorize(request, charge=5),
+            lambda: door.credits_of(user_id="u1").spend(5),
+            lambda: door.credits_of(user_id="u1").balance(),
         ):
             try:
                 await call()
             except Exception as error:
                 raised.append(error)
-        raised.append(ValueError(repr(tollgate), repr(vars(tollgate))))
+        raised.append(ValueError(repr(door), repr(vars(door))))
     return raised
 
 
