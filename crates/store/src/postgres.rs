@@ -77,6 +77,9 @@ impl Job for InMode {
         if self.mode == Mode::Read {
             return self.job.run(tx);
         }
+        if link.is_gone() {
+            return Verdict::Undo;
+        }
         let verdict = self.job.run(tx);
         let On::Postgres(link) = &mut tx.engine else { return verdict };
         link.close_transaction(verdict);
@@ -362,6 +365,22 @@ impl Link {
             Mode::Write => self.pending.push(Pending::Control(BEGIN)),
             Mode::Serializable => self.pending.push(Pending::Control(BEGIN_SERIALIZABLE)),
         }
+    }
+
+    /// Whether the server has closed the connection since it was used last, as it does when it ends. The first thing that is
+    /// sent may be a commit already, of which nobody could say afterwards whether it took place.
+    fn is_gone(&mut self) -> bool {
+        self.runtime.block_on(async {
+            // The first time the system is asked, the second time the connection hears of it.
+            tokio::task::yield_now().await;
+            tokio::task::yield_now().await;
+        });
+        let is_gone = self.client.is_closed();
+        if is_gone {
+            let error = Error::Unavailable("the connection to PostgreSQL was closed".into());
+            self.trouble = Some(Trouble::Lost(error));
+        }
+        is_gone
     }
 
     /// Runs text without parameters: `COMMIT`, a migration.

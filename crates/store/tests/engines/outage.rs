@@ -6,7 +6,7 @@ use kernel::Stopwatch;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use store::{Error, Store};
+use store::{Error, Many, Store, UpdateMany, params};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -98,14 +98,33 @@ async fn a_database_that_is_not_there_is_refused_at_once() {
     }
 }
 
+/// Changes that carry their commit with them, so that none of them may be tried twice.
+async fn works_at_once(store: &Store) -> Result<(), Error> {
+    const TOUCH: UpdateMany =
+        UpdateMany { table: "meta", keys: &["name"], set: &["value"], also: "", every: false };
+    store.write(|tx| tx.write_all_and_end(&[(Many::Update(&TOUCH), params!["nobody", "nothing"])])).await
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_that_the_server_closed_are_replaced_without_an_error() {
+    const OTHERS: &str =
+        "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
     let database = fresh(On::Postgres).await;
-    works(&database.store).await.unwrap();
     let (client, connection) = tokio_postgres::connect(&database.url, tokio_postgres::NoTls).await.unwrap();
     tokio::spawn(connection);
-    client.batch_execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()").await.unwrap();
-    for _ in 0..10 {
-        works(&database.store).await.unwrap();
+    for at_once in [false, true] {
+        for _ in 0..10 {
+            works(&database.store).await.unwrap();
+        }
+        client.batch_execute(&format!("SELECT pg_terminate_backend(pid) {OTHERS}")).await.unwrap();
+        let count = format!("SELECT COUNT(*) {OTHERS}");
+        while client.query_one(&count, &[]).await.unwrap().get::<_, i64>(0) > 0 {}
+        for _ in 0..10 {
+            if at_once {
+                works_at_once(&database.store).await.unwrap();
+            } else {
+                works(&database.store).await.unwrap();
+            }
+        }
     }
 }
