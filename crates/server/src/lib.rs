@@ -7,6 +7,7 @@
 //! - [`gate`] is asked by backends and proxies whether a request may pass, `/api/gate`.
 //! - [`guest`] gives visitors without an account a cookie, `/api/guest`.
 //! - [`dev`] is what only `tollgate dev` shows: the start page and the inbox.
+//! - [`pages`] is what people see: signing in, the balance, buying.
 //! - [`operations`] answers operators: health, readiness, metrics, the OpenAPI document.
 //! - [`openapi`] is the table of routes that the document is made of.
 //! - [`app`] puts them together.
@@ -21,8 +22,10 @@ pub mod gate;
 pub mod guest;
 pub mod openapi;
 pub mod operations;
+pub mod pages;
 mod service;
 pub mod settings;
+mod views;
 
 pub use app::App;
 pub use settings::Settings;

@@ -9,7 +9,7 @@ use server::dev::{self, Dev};
 use server::edge::{Edge, Metrics, Shutdown};
 use server::openapi::{self, CookieNames, RouteDoc};
 use server::operations::{self, Operations};
-use server::{App, Settings, auth, billing, credits, gate, guest};
+use server::{App, Settings, auth, billing, credits, gate, guest, pages};
 use std::sync::Arc;
 
 /// What all doors offer: the OpenAPI document and the names in `/metrics` come from it.
@@ -20,6 +20,7 @@ fn all_routes(settings: &Settings) -> Vec<RouteDoc> {
     routes.extend(billing::route_docs());
     routes.extend(gate::route_docs());
     routes.extend(guest::ROUTES);
+    routes.extend(pages::ROUTES);
     routes.extend(dev.iter().chain(operations::ROUTES).copied());
     routes
 }
@@ -51,7 +52,8 @@ impl Doors {
             document: Bytes::from(document(&app.settings)),
             shutdown: shutdown.clone(),
         });
-        let doors = auth::router(app).merge(credits::router(app));
+        let auth = auth::router(app);
+        let doors = pages::router(app, auth.clone()).merge(auth).merge(credits::router(app));
         let doors = doors.merge(billing::router(app)).merge(gate::router(app)).merge(guest::router(app));
         let doors = match dev {
             Some(dev) => doors.merge(dev::router(dev)),

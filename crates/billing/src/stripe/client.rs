@@ -155,6 +155,11 @@ impl Stripe {
         Some(Stripe { inner: Arc::new(inner) })
     }
 
+    /// Scheme, host and port of what is called.
+    pub fn base(&self) -> &str {
+        &self.inner.base
+    }
+
     /// `path` begins with `/v1/`; ids in it come from [`segment`].
     pub async fn get<T: DeserializeOwned>(
         &self,

@@ -102,7 +102,7 @@ struct Pages {
 /// The routes of [`ROUTES`] and `/`, all behind the guard.
 pub fn router(dev: Dev) -> Router {
     let hosts = guard::Hosts::new(&dev.base_url);
-    let pages = Arc::new(Pages { dev, views: Views::new(), hosts });
+    let pages = Arc::new(Pages { dev, views: views::open(), hosts });
     Router::new()
         .route("/", get(to_start))
         .route("/dev", get(start::page))

@@ -1,7 +1,7 @@
 //! The pages as a browser, a test and an attacker see them, without a socket.
 
 use super::inbox::{self, Listing};
-use super::views::Views;
+use super::views;
 use super::{Dev, Known, ROUTES, SampleUser, router};
 use crate::edge::{RequestContext, RequestId};
 use axum::Router;
@@ -262,7 +262,7 @@ async fn whatever_a_mail_says_stays_text() {
         created_at: evil.into(),
     };
     let listing = Listing { items: vec![mail], next_cursor: Some("\"><script>".into()) };
-    let page = read(inbox::render(&Views::new(), &listing, "")).await;
+    let page = read(inbox::render(&views::open(), &listing, "")).await;
     assert_eq!(page.status, StatusCode::OK);
     for banned in ["<script>", "<img src=x", "\" onmouseover", "href=\"javascript:", "href=\"data:", "49"] {
         assert!(!page.body.contains(banned), "{banned}\n{}", page.body);

@@ -1,47 +1,11 @@
-//! The templates of the pages: embedded, strict about missing values, and escaping everything they are given.
+//! The templates of the pages of `dev`.
 
-use axum::body::Body;
-use http::header::{CONTENT_TYPE, VARY};
-use http::{HeaderValue, Response, StatusCode};
-use minijinja::value::Serde;
-use minijinja::{AutoEscape, Environment, UndefinedBehavior};
-use serde::Serialize;
+pub(super) use crate::views::Views;
 
 macro_rules! embedded {
     ($($name:literal),* $(,)?) => { &[$(($name, include_str!(concat!("../../../../web/pages/dev/", $name)))),*] };
 }
 
-const TEMPLATES: &[(&str, &str)] = embedded!["layout.html", "start.html", "inbox.html", "problem.html"];
-
-pub struct Views(Environment<'static>);
-
-impl Views {
-    pub fn new() -> Views {
-        let mut environment = Environment::new();
-        environment.set_undefined_behavior(UndefinedBehavior::Strict);
-        environment.set_auto_escape_callback(|_| AutoEscape::Html);
-        environment.add_global("version", env!("CARGO_PKG_VERSION"));
-        for (name, source) in TEMPLATES {
-            environment.add_template(name, source).expect("the embedded templates parse, as a test proves");
-        }
-        Views(environment)
-    }
-
-    /// A template that fails is a mistake of ours: the page says so and the log says where.
-    pub fn page(&self, name: &str, values: &impl Serialize) -> Response<Body> {
-        let rendered = self.0.get_template(name).and_then(|template| template.render(Serde(values)));
-        let (status, text) = match rendered {
-            Ok(text) => (StatusCode::OK, text),
-            Err(error) => {
-                tracing::error!(template = name, %error, "a page cannot be rendered");
-                (StatusCode::INTERNAL_SERVER_ERROR, "This page cannot be shown; the log says why.".to_owned())
-            }
-        };
-        let mut response = Response::new(Body::from(text));
-        *response.status_mut() = status;
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
-        headers.insert(VARY, HeaderValue::from_static("Accept"));
-        response
-    }
+pub(super) fn open() -> Views {
+    Views::of(embedded!["layout.html", "start.html", "inbox.html", "problem.html"])
 }

@@ -112,6 +112,13 @@ const NOT_FOR_OTHERS: [u16; 11] = [200, 200, 200, 200, 200, 200, 400, 200, 200, 
 /// What a backend with a service key is told of whose cookie it passes on; a token in `Authorization` is not passed on.
 const PASSED_ON: [u16; 11] = [401, 200, 200, 401, 401, 401, 403, 401, 401, 401, 401];
 
+/// A page for members: a cookie opens it, a token in a header is for apps.
+const fn led_in(status: u16) -> [u16; 11] {
+    [303, status, status, 303, 303, 303, status, 303, 303, 303, 303]
+}
+
+const ENTRANCE: [u16; 11] = [200, 303, 303, 200, 200, 200, 303, 200, 200, 200, 200];
+
 const ROWS: &[Row] = &[
     row("GET", "/api/auth/get-session", everybody(200), |_| Request::get("/api/auth/get-session")),
     row("GET", "/api/auth/session", everybody(200), |_| Request::get("/api/auth/session")),
@@ -305,6 +312,24 @@ const ROWS: &[Row] = &[
     row("GET", "/api/guest", [401, 401, 401, 401, 401, 401, 401, 401, 401, 401, 200], |_| {
         Request::get("/api/guest")
     }),
+    // Pages answer people: whoever is not signed in is led to where one signs in, and who is, away from there.
+    row("GET", "/sign-in", ENTRANCE, |_| Request::get("/sign-in")),
+    row("GET", "/sign-up", ENTRANCE, |_| Request::get("/sign-up")),
+    row("POST", "/sign-in", everybody(303), |_| {
+        Request::form("/sign-in", &[("email", SIGNS_IN), ("password", PASSWORD)])
+    }),
+    row("POST", "/sign-up", everybody(303), |things| {
+        let email = format!("page-{}@example.com", things.number);
+        Request::form("/sign-up", &[("email", &email), ("password", PASSWORD)])
+    }),
+    row("POST", "/sign-out", everybody(303), |_| Request::form("/sign-out", &[])),
+    row("GET", "/billing", led_in(200), |_| Request::get("/billing")),
+    row("POST", "/billing/checkout", led_in(400), |_| {
+        Request::form("/billing/checkout", &[("item", "absent")])
+    }),
+    // Nobody is there in Stripe's place.
+    row("POST", "/billing/portal", led_in(503), |_| Request::form("/billing/portal", &[])),
+    row("GET", "/assets/{file}", everybody(404), |_| Request::get("/assets/absent")),
     row("GET", "/healthz", everybody(200), |_| Request::get("/healthz")),
     row("GET", "/readyz", everybody(200), |_| Request::get("/readyz")),
     row("GET", "/metrics", everybody(200), |_| Request::get("/metrics")),
@@ -567,6 +592,9 @@ const OPENS_TO_THE_APP: [&str; 2] = ["/api/credits/", "/api/billing/"];
 const OPENS_TO_ITS_READER: [&str; 3] =
     ["/api/auth/reset-password", "/api/auth/reset-password/{token}", "/api/auth/verify-email"];
 
+/// Files that are the same for everybody.
+const OPENS_TO_ALL: &str = "/assets/{file}";
+
 /// A route that takes an id and is in neither list has no test below.
 #[test]
 fn every_route_that_takes_an_id_is_known() {
@@ -579,7 +607,8 @@ fn every_route_that_takes_an_id_is_known() {
         .filter(|(path, _)| !OPENS_TO_THE_APP.iter().any(|door| path.starts_with(door)))
         .map(|(path, _)| path.as_str())
         .collect();
-    let known: BTreeSet<&str> = NAMES_A_THING.into_iter().chain(OPENS_TO_ITS_READER).collect();
+    let known: BTreeSet<&str> =
+        NAMES_A_THING.into_iter().chain(OPENS_TO_ITS_READER).chain([OPENS_TO_ALL]).collect();
     assert_eq!(named, known);
 }
 

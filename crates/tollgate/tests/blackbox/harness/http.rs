@@ -31,6 +31,12 @@ impl Request {
         Request::new("POST", target).json(json)
     }
 
+    /// As a browser sends a form.
+    pub fn form(target: &str, fields: &[(&str, &str)]) -> Request {
+        let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+        Request::new("POST", target).header("Content-Type", "application/x-www-form-urlencoded").body(body)
+    }
+
     pub fn header(mut self, name: &str, value: &str) -> Request {
         self.headers.push((name.into(), value.into()));
         self

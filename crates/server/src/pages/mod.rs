@@ -1,0 +1,132 @@
+//! The pages that people see: where they sign in, and where they see what they have and buy more.
+//!
+//! They hold no rule of their own. A page asks the Better Auth door in this process what an app's pages would ask it by HTTP
+//! ([`door`]), with the browser's own cookies, and writes the answer as HTML. So origins, rates, sessions and prices are judged
+//! where they are judged for everybody. Everything works without JavaScript.
+
+mod assets;
+mod billing;
+mod door;
+mod form;
+mod money;
+mod problem;
+mod sign_in;
+
+use crate::app::App;
+use crate::openapi::{Auth, Door, RouteDoc};
+use crate::views::Views;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::routing::{get, post};
+use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, LOCATION, REFERRER_POLICY};
+use http::{HeaderValue, Response, StatusCode};
+use std::sync::Arc;
+use url::Url;
+
+pub const ROUTES: &[RouteDoc] = &[
+    page(RouteDoc::get("/sign-in", "Where people sign in")).query(sign_in::QUERY),
+    page(RouteDoc::post("/sign-in", "Signs in and goes on")).notes(FORM),
+    page(RouteDoc::get("/sign-up", "Where people make an account")).query(sign_in::QUERY),
+    page(RouteDoc::post("/sign-up", "Makes an account and goes on")).notes(FORM),
+    page(RouteDoc::post("/sign-out", "Signs out")).notes(FORM),
+    page(RouteDoc::get("/billing", "What one has, and what can be bought"))
+        .auth(Auth::Session)
+        .query(billing::QUERY)
+        .answers(&[(200, "The page"), (303, "To `/sign-in`")]),
+    page(RouteDoc::post("/billing/checkout", "Opens a checkout and goes there"))
+        .auth(Auth::Session)
+        .notes(FORM)
+        .answers(&[(303, "To the checkout, or to `/sign-in`"), (400, "The page, which says why not")]),
+    page(RouteDoc::post("/billing/portal", "Opens Stripe's portal and goes there"))
+        .auth(Auth::Session)
+        .notes(FORM)
+        .answers(&[(303, "To the portal, or to `/sign-in`"), (503, "The page, which says why not")]),
+    page(RouteDoc::get("/assets/{file}", "What the pages load")),
+];
+
+const FORM: &str =
+    "A form of the page, `application/x-www-form-urlencoded`. A program asks `/api/auth` instead.";
+
+const fn page(doc: RouteDoc) -> RouteDoc {
+    doc.door(Door::Pages)
+}
+
+/// Shared by the handlers.
+struct Pages {
+    app: Arc<App>,
+    /// The Better Auth door.
+    door: Router,
+    views: Views,
+    /// Of every page: only its forms may lead elsewhere, and only to where is paid.
+    policy: HeaderValue,
+    /// Origins that a form may lead to.
+    payment: Vec<String>,
+}
+
+macro_rules! embedded {
+    ($($name:literal),* $(,)?) => { &[$(($name, include_str!(concat!("../../../../web/pages/people/", $name)))),*] };
+}
+
+/// `door` is the Better Auth door's router.
+pub fn router(app: &Arc<App>, door: Router) -> Router {
+    let payment = payment(app);
+    let form_action = payment.join(" ");
+    let policy = format!(
+        "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self' {form_action}; base-uri 'none'; \
+         frame-ancestors 'none'"
+    );
+    let pages = Arc::new(Pages {
+        app: app.clone(),
+        door,
+        views: Views::of(embedded![
+            "layout.html",
+            "sign-in.html",
+            "sign-up.html",
+            "billing.html",
+            "go-on.html",
+            "problem.html"
+        ]),
+        policy: HeaderValue::try_from(policy).expect("origins are visible ASCII"),
+        payment,
+    });
+    Router::new()
+        .route("/sign-in", get(sign_in::page).post(sign_in::sign_in))
+        .route("/sign-up", get(sign_in::new_page).post(sign_in::sign_up))
+        .route("/sign-out", post(sign_in::sign_out))
+        .route("/billing", get(billing::page))
+        .route("/billing/checkout", post(billing::checkout))
+        .route("/billing/portal", post(billing::portal))
+        .route("/assets/{file}", get(assets::file))
+        .route_layer(axum::middleware::from_fn_with_state(pages.clone(), headers))
+        .with_state(pages)
+}
+
+/// Where a checkout or a portal can be. Browsers hold a form's redirect against the page's policy, too.
+fn payment(app: &App) -> Vec<String> {
+    let Some(desk) = &app.billing else { return Vec::new() };
+    match Url::parse(desk.tools().stripe.base()) {
+        Ok(base) if base.host_str() != Some("api.stripe.com") => vec![base.origin().ascii_serialization()],
+        _ => vec!["https://checkout.stripe.com".to_owned(), "https://billing.stripe.com".to_owned()],
+    }
+}
+
+async fn headers(State(pages): State<Arc<Pages>>, request: Request, next: Next) -> Response<Body> {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_SECURITY_POLICY, pages.policy.clone());
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    // With `no-referrer` a browser sends a form with `Origin: null`, which is refused.
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("same-origin"));
+    response
+}
+
+/// The answer to a form: the browser asks for `target` anew.
+fn see_other(target: &str) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SEE_OTHER;
+    let target = HeaderValue::try_from(target).unwrap_or(HeaderValue::from_static("/billing"));
+    response.headers_mut().insert(LOCATION, target);
+    response
+}
