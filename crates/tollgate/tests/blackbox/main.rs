@@ -51,6 +51,8 @@ mod guest_allowances;
 mod guest_door;
 mod guest_promotion;
 mod guest_redis;
+mod hooks_delivery;
+mod hooks_events;
 mod hostile_input;
 mod instances;
 mod limits;

@@ -29,6 +29,7 @@ pub mod mail_sink;
 pub mod output;
 pub mod parallel;
 pub mod proxy;
+pub mod receiver;
 pub mod server;
 pub mod shop;
 pub mod wait;
