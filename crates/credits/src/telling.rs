@@ -44,6 +44,9 @@ const ENDING: &str = "
       AND (l.expires_at - l.created_at) / 2 >= l.expires_at - $1 AND l.source <> 'plan' AND NOT a.closed
       AND NOT EXISTS (SELECT 1 FROM credit_notices n WHERE n.account_id = l.account_id AND n.no = l.no)
     ORDER BY l.expires_at LIMIT $3";
+const FORGET: &str = "
+    DELETE FROM credit_notices WHERE told_at < $1 AND account_id IN (
+      SELECT account_id FROM credit_notices WHERE told_at < $1 LIMIT $2)";
 const NOTE: &str = "INSERT INTO credit_notices (account_id, no, told_at) VALUES ($1, $2, $3) ON CONFLICT (account_id, no) DO NOTHING";
 
 /// Something that a person should hear of.
@@ -182,6 +185,11 @@ pub fn tell_ending(tx: &mut Tx<'_>, now: Millis) -> Result<Vec<Notice>, Error> {
         }
     }
     Ok(notices)
+}
+
+/// Removes notes of grants that have long ended, a chunk of them; gives how many.
+pub fn sweep(tx: &mut Tx<'_>, now: Millis) -> Result<u64, Error> {
+    tx.execute(FORGET, params![now.minus(NOTICE + DAY), CHUNK])
 }
 
 impl Moved {

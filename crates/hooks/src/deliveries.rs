@@ -303,3 +303,167 @@ pub fn sweep(tx: &mut Tx<'_>, before: Millis) -> Result<u64, Error> {
     tx.execute(ORPHANS, params![])?;
     Ok(old.len() as u64)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schedule::Answer;
+    use crate::{Origin, tell, tell_once};
+    use kernel::time::{DAY, MINUTE};
+    use kernel::vault::DataKey;
+    use kernel::{Vault, random};
+    use serde_json::json;
+    use store::{Options, Store};
+    use url::Url;
+
+    const NOW: Millis = Millis(1_800_000_000_000);
+
+    /// Runs the work in one transaction on a new database with endpoints for all, for deleted users and for disputes.
+    async fn with_endpoints<F>(run: F)
+    where
+        F: Fn(&mut Tx<'_>, [&str; 3]) -> Result<(), Error> + Send + 'static,
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", folder.path().join("test.db").display());
+        let store = Store::open(&Options { url, pool_size: 1 }).unwrap();
+        store.migrate().unwrap();
+        let vault = Vault::new(&DataKey::generate(&mut random::secure()));
+        let work = move |tx: &mut Tx<'_>| {
+            tell(tx, Kind::UserDeleted, "user:nobody", NOW, || panic!("nobody listens yet"))?;
+            let url = Url::parse("https://app.example.com/hooks").unwrap();
+            let mut ids = Vec::new();
+            for wanted in [vec![], vec!["user.deleted"], vec!["dispute.opened"]] {
+                let wanted = Wanted::parse(wanted).unwrap();
+                let made = endpoints::add(tx, &vault, &url, &wanted, NOW, &mut random::secure())?;
+                assert_eq!(endpoints::open(tx, &vault, &made.0.id)?.unwrap().1, made.1);
+                ids.push(made.0.id);
+            }
+            run(tx, [&ids[0], &ids[1], &ids[2]])
+        };
+        store.write(work).await.unwrap();
+    }
+
+    fn happen(tx: &mut Tx<'_>, count: i64) -> Result<(), Error> {
+        (0..count).try_for_each(|at| {
+            tell(tx, Kind::UserDeleted, "user:ada", NOW.plus(at), || json!({"user_id": "ada", "at": at}))
+        })
+    }
+
+    fn everywhere(tx: &mut Tx<'_>, most: usize, now: Millis) -> Vec<Leased> {
+        lease(tx, |_| most, usize::MAX, now).unwrap()
+    }
+
+    fn waiting(tx: &mut Tx<'_>) -> usize {
+        log(tx, &Filter { state: Some(State::Waiting), ..Filter::default() }, 10_000).unwrap().len()
+    }
+
+    #[tokio::test]
+    async fn what_is_leased_is_nobody_elses_until_the_lease_ends() {
+        with_endpoints(|tx, [all, deleted, disputes]| {
+            happen(tx, 3)?;
+            assert_eq!(waiting(tx), 6);
+            let now = NOW.plus(10);
+            let room = |endpoint: &str| if endpoint == all { 2 } else { 1 };
+            let first = lease(tx, room, 2, now)?;
+            assert_eq!(first.len(), 2);
+            let rest = everywhere(tx, 10, now);
+            assert_eq!(rest.len(), 4);
+            assert!(rest.iter().chain(&first).all(|it| it.endpoint != disputes && it.attempts == 1));
+            assert!(rest.iter().any(|it| it.endpoint == deleted));
+            assert!(!is_any_ready(tx, now)? && is_any_ready(tx, now.plus(LEASE))?);
+            assert_eq!(everywhere(tx, 10, now.plus(LEASE)).iter().filter(|it| it.attempts == 2).count(), 6);
+            Ok(())
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_late_note_of_a_failure_does_not_undo_a_delivery() {
+        with_endpoints(|tx, _| {
+            happen(tx, 1)?;
+            let [one, other] = everywhere(tx, 1, NOW).try_into().unwrap();
+            let taken = Tried::Taken(Answer { status: 204, text: "thanks".into(), wait: None });
+            let failed = Tried::Unanswered("no answer".into());
+            settle(tx, &one, &taken, &Verdict::Delivered, NOW)?;
+            settle(tx, &one, &failed, &Verdict::Again(MINUTE), NOW)?;
+            settle(tx, &other, &failed, &Verdict::Again(MINUTE), NOW)?;
+            // Somebody else holds it by now.
+            let again = everywhere(tx, 1, NOW.plus(MINUTE));
+            assert_eq!((again.len(), again[0].attempts), (1, 2));
+            settle(tx, &other, &failed, &Verdict::GivenUp, NOW.plus(MINUTE))?;
+            let found = log(tx, &Filter { endpoint: Some(one.endpoint), ..Filter::default() }, 9)?;
+            assert_eq!(
+                (found[0].state, found[0].status, found[0].answer.as_deref()),
+                (State::Delivered, Some(204), Some("thanks"))
+            );
+            assert_eq!(waiting(tx), 1);
+            Ok(())
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_row_is_told_of_once() {
+        with_endpoints(|tx, _| {
+            let origin = Origin { row: "entry:a:1", at: NOW };
+            let kind = Kind::CreditsGranted;
+            assert!(tell_once(tx, kind, "user:ada", origin, NOW, || json!({}))?);
+            assert!(!tell_once(tx, kind, "user:ada", origin, NOW, || json!({}))?);
+            assert_eq!(waiting(tx), 1);
+            Ok(())
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn many_are_sent_again_in_chunks_each_once() {
+        with_endpoints(|tx, [all, deleted, _]| {
+            let count = CHUNK + 7;
+            happen(tx, count)?;
+            for leased in everywhere(tx, 10_000, NOW.plus(DAY)) {
+                let taken = Tried::Taken(Answer { status: 200, text: String::new(), wait: None });
+                settle(tx, &leased, &taken, &Verdict::Delivered, NOW)?;
+            }
+            let mut again = |what: Resend, endpoint, only_failed| -> Result<u64, Error> {
+                let (mut sum, mut place) = (0, None);
+                loop {
+                    let (more, next) =
+                        resend(tx, &what, endpoint, only_failed, place.as_ref(), NOW.plus(DAY))?;
+                    sum += more;
+                    place = next;
+                    if place.is_none() {
+                        return Ok(sum);
+                    }
+                }
+            };
+            let count = count as u64;
+            assert_eq!(again(Resend::Since(NOW), None, true)?, 0);
+            assert_eq!(again(Resend::Since(NOW), Some(all), false)?, count);
+            assert_eq!(again(Resend::Since(NOW.plus(5)), Some(deleted), false)?, count - 5);
+            assert_eq!(again(Resend::Since(NOW.plus(1_000_000)), None, false)?, 0);
+            assert_eq!(waiting(tx) as u64, 2 * count - 5);
+            Ok(())
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn sweeping_leaves_what_waits_and_drops_what_an_endpoint_left() {
+        with_endpoints(|tx, [all, deleted, _]| {
+            happen(tx, 2)?;
+            let later = NOW.plus(40 * DAY);
+            assert_eq!(sweep(tx, later)?, 0);
+            let taken = Tried::Taken(Answer { status: 200, text: String::new(), wait: None });
+            for leased in everywhere(tx, 1, NOW.plus(1)) {
+                settle(tx, &leased, &taken, &Verdict::Delivered, NOW)?;
+            }
+            assert_eq!((sweep(tx, NOW)?, sweep(tx, later)?, sweep(tx, later)?), (0, 1, 0));
+            tx.execute("DELETE FROM hook_endpoints WHERE id = $1", params![deleted])?;
+            sweep(tx, NOW)?;
+            let left = log(tx, &Filter::default(), 10)?;
+            assert_eq!(left.iter().map(|line| line.endpoint.as_str()).collect::<Vec<_>>(), [all]);
+            Ok(())
+        })
+        .await;
+    }
+}

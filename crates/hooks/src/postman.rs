@@ -17,7 +17,7 @@ use tokio::task::{self, JoinSet};
 const AT_ONCE: usize = 32;
 const AT_ONCE_EACH: usize = 4;
 /// The look for what is due.
-const POLL: Duration = Duration::from_millis(500);
+const POLL: Duration = Duration::from_secs(1);
 /// How long a stop waits for deliveries on their way; their rows are delivered again by another node otherwise.
 const STOP_TIME: Duration = Duration::from_secs(10);
 const MARK_AGAIN: Duration = Duration::from_millis(250);

@@ -57,13 +57,11 @@ impl Wire {
         payload: String,
         now: Millis,
     ) -> Tried {
-        // Judged when the endpoint was added; the settings may have changed since.
-        let allowed =
-            Url::parse(url).is_ok_and(|url| url.host().is_some_and(|host| self.reach.allows_host(&host)));
-        if !allowed {
-            return Tried::Unanswered(NOT_ALLOWED.into());
-        }
-        let Some(request) = request(url, secret, id, payload, now) else {
+        // Sent to what was judged, which is the address as this parser spells it.
+        let url = Url::parse(url).ok();
+        let url = url.as_ref().filter(|url| url.host().is_some_and(|host| self.reach.allows_host(&host)));
+        let Some(url) = url else { return Tried::Unanswered(NOT_ALLOWED.into()) };
+        let Some(request) = request(url.as_str(), secret, id, payload, now) else {
             return Tried::Unanswered("the address or the secret of the endpoint cannot be used".into());
         };
         match tokio::time::timeout(WITHIN, self.exchange(request)).await {
@@ -154,6 +152,8 @@ mod tests {
         let wire = Wire::new(Reach::default()).unwrap();
         let secret = Secret::new("whsec_AAAA".to_owned());
         for url in [
+            "https://2130706433:1/",
+            "https://0x7f.1:1/",
             "https://127.0.0.1:1/",
             "https://[::1]:1/",
             "https://169.254.169.254/latest",

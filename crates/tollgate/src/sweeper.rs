@@ -20,7 +20,7 @@ pub struct Keep {
 /// One chunk of one table; true when more may be left.
 type Sweep = fn(&mut Tx<'_>, Millis, &Keep) -> Result<bool, Error>;
 
-const SWEEPS: [(&str, Sweep); 7] = [
+const SWEEPS: [(&str, Sweep); 8] = [
     ("sessions", |tx, now, keep| identity::sessions::sweep(tx, now.minus(keep.retention.ended_sessions))),
     ("one-time values", |tx, now, keep| {
         identity::one_time::sweep(tx, now.minus(keep.retention.one_time_values))
@@ -32,6 +32,7 @@ const SWEEPS: [(&str, Sweep); 7] = [
         Ok(billing::inbox::forget(tx, before, EVENTS)? == EVENTS as u64)
     }),
     ("outgoing events", |tx, now, keep| Ok(hooks::sweep(tx, now.minus(keep.retention.hook_events))? > 0)),
+    ("notices of ends", |tx, now, _| Ok(credits::telling::sweep(tx, now)? > 0)),
     // A cookie is good in the second of its end.
     ("guests", |tx, now, keep| gate::guests::sweep(tx, now.minus(keep.guests + time::SECOND))),
 ];
