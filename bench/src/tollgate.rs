@@ -18,11 +18,17 @@ pub struct OnSqlite {
     pub program: PathBuf,
     pub rows: u32,
     seed: PathBuf,
+    settings: String,
 }
 
 impl OnSqlite {
     pub fn new(cache: Rc<Cache>, program: PathBuf, rows: u32) -> OnSqlite {
-        OnSqlite { cache, program, rows, seed: PathBuf::new() }
+        OnSqlite { cache, program, rows, seed: PathBuf::new(), settings: String::new() }
+    }
+
+    /// With more configuration, as TOML.
+    pub fn with(self, settings: &str) -> OnSqlite {
+        OnSqlite { settings: settings.to_owned(), ..self }
     }
 }
 
@@ -52,7 +58,8 @@ impl Side for OnSqlite {
             Contents::Empty => "tollgate-empty.db",
             Contents::Seeded => "tollgate-seeded.db",
         });
-        start(&self.cache, &self.program, self.key(), self.title(), &sqlite_url(&file), contents)
+        let configured = Configured { database_url: &sqlite_url(&file), settings: &self.settings };
+        start(&self.cache, &self.program, self.key(), self.title(), configured, contents)
     }
 
     fn versions(&self) -> String {
@@ -65,11 +72,18 @@ pub struct OnPostgres {
     pub program: PathBuf,
     pub rows: u32,
     postgres: Option<Postgres>,
+    settings: String,
 }
 
 impl OnPostgres {
     pub fn new(cache: Rc<Cache>, program: PathBuf, rows: u32) -> OnPostgres {
-        OnPostgres { cache, program, rows, postgres: None }
+        OnPostgres { cache, program, rows, postgres: None, settings: String::new() }
+    }
+
+    /// With more configuration, as TOML.
+    pub fn with(mut self, settings: &str) -> OnPostgres {
+        self.settings = settings.to_owned();
+        self
     }
 }
 
@@ -105,7 +119,10 @@ impl Side for OnPostgres {
             Contents::Empty => "run_empty",
             Contents::Seeded => "run_seeded",
         });
-        let mut server = start(&self.cache, &self.program, self.key(), self.title(), &url, contents)?;
+        let mut server = {
+            let configured = Configured { database_url: &url, settings: &self.settings };
+            start(&self.cache, &self.program, self.key(), self.title(), configured, contents)?
+        };
         server.database_process = Some(postgres.process());
         Ok(server)
     }
@@ -242,17 +259,23 @@ fn tables(vault: &Vault) -> Vec<Table<'_>> {
     ]
 }
 
+/// What differs between servers.
+struct Configured<'a> {
+    database_url: &'a str,
+    settings: &'a str,
+}
+
 fn start(
     cache: &Cache,
     program: &Path,
     key: &str,
     title: &str,
-    database_url: &str,
+    configured: Configured<'_>,
     contents: Contents,
 ) -> Result<Server, String> {
     let address = free_address()?;
     let file = cache.run_file(&format!("{key}.toml"));
-    write_private(&file, &configuration(address, database_url))?;
+    write_private(&file, &configuration(address, &configured))?;
     let mut command = Command::new(program);
     command.arg("--config").arg(&file).arg("serve");
     for (name, _) in std::env::vars_os() {
@@ -263,7 +286,8 @@ fn start(
     Server::start(title, &mut command, address, contents, &cache.run_file(&format!("{key}.log")))
 }
 
-fn configuration(address: std::net::SocketAddr, database_url: &str) -> String {
+fn configuration(address: std::net::SocketAddr, configured: &Configured<'_>) -> String {
+    let Configured { database_url, settings } = configured;
     format!(
         r#"base_url = "http://{address}"
 listen = "{address}"
@@ -284,7 +308,8 @@ smtp_url = "none"
 
 [telemetry]
 log = "warn"
-"#,
+
+{settings}"#,
         people::secret()
     )
 }

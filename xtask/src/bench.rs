@@ -5,13 +5,14 @@ use std::process::Stdio;
 
 use crate::{Outcome, shell};
 
-pub const USAGE: &str = "bench sessions|credits|gate [OPTION …] Tollgate beside its peers under load, as ratios (--help: options)";
+pub const USAGE: &str = "bench sessions|credits|gate|billing [OPTION …] Tollgate beside its peers under load, as ratios (--help: options)";
 
 pub fn run(arguments: &[String]) -> Outcome {
     match arguments.split_first() {
         Some((what, options)) if what == "sessions" => sessions(options),
         Some((what, options)) if what == "credits" => credits(options),
         Some((what, options)) if what == "gate" => gate(options),
+        Some((what, options)) if what == "billing" => billing(options),
         _ => Err(format!("Usage: cargo xtask {USAGE}")),
     }
 }
@@ -62,6 +63,17 @@ fn gate(options: &[String]) -> Outcome {
         install_better_auth()?;
     }
     let mut bench = shell::command(release.join("bench-gate"));
+    bench.arg("--tollgate").arg(release.join("tollgate")).args(options).stdin(Stdio::null());
+    shell::run(&mut bench)
+}
+
+fn billing(options: &[String]) -> Outcome {
+    let release = target_folder()?.join("release");
+    build("bench")?;
+    if !options.iter().any(|option| option == "--help" || option == "-h") {
+        build("tollgate")?;
+    }
+    let mut bench = shell::command(release.join("bench-billing"));
     bench.arg("--tollgate").arg(release.join("tollgate")).args(options).stdin(Stdio::null());
     shell::run(&mut bench)
 }

@@ -326,13 +326,14 @@ fn one_by_one(debits: &mut Debits, together: bool, least: Duration) -> Result<(D
 }
 
 /// One connection that waits, for requests of any length.
-struct Client {
+/// A caller on one connection, which waits for each answer.
+pub(crate) struct Client {
     stream: TcpStream,
     input: Vec<u8>,
 }
 
 impl Client {
-    fn connect(address: SocketAddr) -> Result<Client, String> {
+    pub(crate) fn connect(address: SocketAddr) -> Result<Client, String> {
         let open = || {
             let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
             stream.set_nodelay(true)?;
@@ -345,7 +346,7 @@ impl Client {
     }
 
     /// The body of the answer, which must have that status.
-    fn ask(&mut self, request: &[u8], status: u16) -> Result<Vec<u8>, String> {
+    pub(crate) fn ask(&mut self, request: &[u8], status: u16) -> Result<Vec<u8>, String> {
         let failed = |error: std::io::Error| format!("no answer: {error}");
         self.stream.write_all(request).map_err(failed)?;
         self.input.clear();

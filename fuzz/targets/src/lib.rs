@@ -1,11 +1,18 @@
 //! Fuzz targets as plain functions: each takes bytes from an enemy and panics when a promise is broken. The tests below
 //! drive them on the stable toolchain; `cargo xtask fuzz` searches with coverage.
 
+use billing::signature::{Verifier, sign};
+use billing::stripe::objects::Event;
+use billing::stripe::segment;
+use billing::subject::Subject;
 use gate::guest_cookie::GuestKeys;
 use gate::rules::{Asks, Pattern, PlainPath, Rule, Rules};
 use kernel::signed::Signer;
 use kernel::time::{DAY, SECOND};
-use kernel::{ClientAddress, GuestId, Millis, Secrets, TrustedOrigins, TrustedProxies, cookie, redirect};
+use kernel::{
+    ClientAddress, GuestId, Millis, Secret, Secrets, TrustedOrigins, TrustedProxies, cookie, redirect,
+};
+use serde_json::{Value, json};
 use std::net::IpAddr;
 use url::Url;
 
@@ -197,6 +204,66 @@ pub fn json_body(data: &[u8]) {
     server::auth::read_everywhere(types[usize::from(choice) % types.len()], body);
 }
 
+/// A delivery is believed only if its header holds our own signature of its body, whatever stands around it.
+pub fn stripe_signature(data: &[u8]) {
+    const NOW: Millis = Millis(1_800_000_000_000);
+    const BODY: &[u8] = b"{\"id\":\"evt_1\",\"type\":\"x\"}\r\n";
+    let secret = |text: &str| Secret::new(text.to_owned());
+    let verifier = Verifier::new(&[secret("whsec_new"), secret("whsec_old")], 300_000);
+    let text = String::from_utf8_lossy(data);
+    let good = sign(&secret("whsec_old"), NOW, BODY);
+    let (time, signature) = good.split_once(',').expect("a time and a signature");
+    let verdict = |header: &str, body: &[u8]| verifier.verify(Some(header), body, NOW).is_ok();
+    if verdict(&text, BODY) {
+        assert!(text.contains(time) && text.contains(signature), "{text:?}");
+    }
+    // Any body is signed and believed, and no other one with it.
+    let of_data = sign(&secret("whsec_new"), NOW, data);
+    assert!(verdict(&of_data, data) && !verdict(&of_data, &[data, b" "].concat()));
+    assert!(!verdict(&sign(&secret(&text), NOW, BODY), BODY) || text.starts_with("whsec_"), "{text:?}");
+    // Behind whatever else, as long as it is not more than anybody sends.
+    if text.matches("v1=").count() < 16 {
+        assert!(verdict(&format!("{text},{good}"), BODY), "{text:?}");
+    }
+    for header in
+        [format!("{time}{text},{signature}"), format!("{good}{text}"), format!("{time},{text}{signature}")]
+    {
+        if verdict(&header, BODY) {
+            let parts: Vec<&str> = header.split(',').collect();
+            assert!(parts.contains(&signature) && parts.contains(&time), "{header:?}");
+        }
+    }
+}
+
+/// Whatever an event says: nothing breaks, what it leads to is written and read alike, and its id leads to no other path.
+pub fn stripe_event(data: &[u8]) {
+    const KINDS: [&str; 8] = [
+        "checkout.session.completed",
+        "payment_intent.succeeded",
+        "charge.refunded",
+        "refund.updated",
+        "charge.dispute.closed",
+        "invoice.paid",
+        "customer.subscription.updated",
+        "customer.deleted",
+    ];
+    let judge = |event: Event| {
+        let Some(subject) = Subject::of(&event) else { return };
+        assert_eq!(Subject::parse(&subject.to_string()), Some(subject.clone()));
+        if let Ok(id) = segment(subject.id()) {
+            assert!(!id.is_empty() && !id.contains(['/', '?', '#', '%', '.', '\\', ' ']), "{id:?}");
+        }
+    };
+    if let Ok(event) = serde_json::from_slice::<Event>(data) {
+        judge(event);
+    }
+    let Ok(object) = serde_json::from_slice::<Value>(data) else { return };
+    for kind in KINDS {
+        let event = json!({"id": "evt_1", "object": "event", "type": kind, "data": {"object": object}});
+        judge(serde_json::from_value(event).expect("any object makes an event"));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -245,6 +312,8 @@ mod tests {
         origin: "((https?|HTTPS|myapp|file):)?[/\\\\]{0,4}([a-z.@:%25*?/\\\\ \t-]|app\\.example|\\.wild\\.example|evil){0,16}";
         guarded_path: "/(admin|ADMIN|assets|open|%61|%2e|%2E|\\.|%2f|%5c|\\\\|/|;|x|%25|2e|%3b|%00|\\?|#| ){0,8}(admin|dmin|open)?/?[a-z]{0,2}";
         client_address: "(([0-9]{1,3}\\.){3}[0-9]{1,3}|\\[?[0-9a-f:]{2,20}\\]?(:[0-9]{1,5})?|unknown|,| |\"){0,6}";
+        stripe_signature: "((t|v1|v0|T|V1| v1)?[=,]{0,2}[0-9a-f]{0,12}(1800000000)?,?){0,6}";
+        stripe_event: "\\{(\"(id|type|object|data|livemode|created|payment_intent)\":(\"[a-z_./%]{0,8}\"|[0-9]{1,4}|null|true|\\{\"(object|id)\":(\"x\"|null|\\{\\})\\}|\\[\\]),?){0,5}\\}?";
         json_body: ".\\{(\"(email|password|name|image|callbackURL|token|rememberMe|newPassword)\":(\"[^\"]{0,8}\"|[0-9]{1,4}|null|true|\\{\\}|\\[\\]),?){0,5}\\}?";
     }
 }
