@@ -155,13 +155,27 @@ macro_rules! log_columns {
         "d.event_id, e.kind, d.endpoint_id, d.state, d.attempts, d.status, d.answer, d.error, e.created_at, d.tried_at, d.due_at"
     };
 }
-/// Each filter is empty for all.
+// An empty text means all. Each has an index of its own.
 const LOG: &str = concat!(
     "SELECT ",
     log_columns!(),
-    " FROM hook_events e JOIN hook_deliveries d ON d.event_id = e.id
-    WHERE ($1 = '' OR d.event_id = $1) AND ($2 = '' OR d.endpoint_id = $2) AND ($3 = '' OR d.state = $3)
-    ORDER BY e.created_at DESC, e.id DESC, d.endpoint_id LIMIT $4"
+    " FROM hook_deliveries d JOIN hook_events e ON e.id = d.event_id
+    WHERE $1 = '' AND $2 = '' AND ($3 = '' OR d.state = $3)
+    ORDER BY d.begun_at DESC, d.event_id DESC LIMIT $4"
+);
+const LOG_OF_EVENT: &str = concat!(
+    "SELECT ",
+    log_columns!(),
+    " FROM hook_deliveries d JOIN hook_events e ON e.id = d.event_id
+    WHERE d.event_id = $1 AND ($2 = '' OR d.endpoint_id = $2) AND ($3 = '' OR d.state = $3)
+    ORDER BY d.endpoint_id LIMIT $4"
+);
+const LOG_OF_ENDPOINT: &str = concat!(
+    "SELECT ",
+    log_columns!(),
+    " FROM hook_deliveries d JOIN hook_events e ON e.id = d.event_id
+    WHERE $1 = '' AND d.endpoint_id = $2 AND ($3 = '' OR d.state = $3)
+    ORDER BY d.begun_at DESC, d.event_id DESC LIMIT $4"
 );
 
 /// What of the log is shown.
@@ -189,12 +203,17 @@ pub struct Logged {
     pub due_at: Millis,
 }
 
-/// Newest first.
+/// Newest first: what was sent again counts from then.
 pub fn log(tx: &mut Tx<'_>, filter: &Filter, most: i64) -> Result<Vec<Logged>, Error> {
     let event = filter.event.as_deref().unwrap_or_default();
     let endpoint = filter.endpoint.as_deref().unwrap_or_default();
     let state = filter.state.map_or("", State::name);
-    tx.query(LOG, params![event, endpoint, state, most], |row| {
+    let sql = match filter {
+        Filter { event: Some(_), .. } => LOG_OF_EVENT,
+        Filter { endpoint: Some(_), .. } => LOG_OF_ENDPOINT,
+        Filter { .. } => LOG,
+    };
+    tx.query(sql, params![event, endpoint, state, most], |row| {
         let state = row.text(3)?;
         Ok(Logged {
             event: row.get(0)?,

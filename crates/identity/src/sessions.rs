@@ -377,7 +377,7 @@ mod tests {
         with_users(|tx, vault, ada, bob| {
             let (adas, bobs) = (begin(tx, vault, ada, NOW)?, begin(tx, vault, bob, NOW)?);
             assert_eq!(revoke(tx, vault, &ada.id, &bobs.token)?, None);
-            assert_eq!(revoke_all(tx, &ada.id)?, [adas.session.id.clone()]);
+            assert_eq!(revoke_all(tx, &ada.id)?, std::slice::from_ref(&adas.session.id));
             assert!(find(tx, vault, &adas.token)?.is_none() && find(tx, vault, &bobs.token)?.is_some());
             let other = begin(tx, vault, bob, NOW)?;
             assert_eq!(revoke_others(tx, &bob.id, &other.session.id)?, [bobs.session.id]);
