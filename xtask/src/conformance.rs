@@ -1,9 +1,9 @@
-//! The official clients against the running binary: the npm tests in `conformance/`.
+//! The official clients and a real browser against the running binary: the npm tests in `conformance/`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::services::Services;
+use crate::services::{self, Services};
 use crate::{Outcome, shell};
 
 pub const USAGE: &str =
@@ -36,6 +36,7 @@ pub fn exists() -> bool {
 /// Runs the npm tests against the binary that lies in the target folder.
 pub fn run_against(services: &Services, files: &[String]) -> Outcome {
     check_node()?;
+    let chromium = chromium()?;
     let binary = binary()?;
     let here = |program: &str| {
         let mut command = shell::command(program);
@@ -45,6 +46,7 @@ pub fn run_against(services: &Services, files: &[String]) -> Outcome {
     shell::run(here("npm").args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]))?;
     let mut tests: Command = here("node");
     tests.arg("--test").args(files);
+    tests.env(CHROMIUM, chromium);
     tests.env("TOLLGATE_BIN", &binary).env("TILL_BIN", binary.with_file_name("till"));
     tests.envs(services.environment());
     shell::run(&mut tests)
@@ -63,6 +65,23 @@ pub fn binary() -> Result<PathBuf, String> {
     let target = metadata["target_directory"].as_str().ok_or("cargo metadata names no target directory")?;
     let binary = Path::new(target).join("debug").join("tollgate");
     if binary.is_file() { Ok(binary) } else { Err(format!("there is no {}", binary.display())) }
+}
+
+const CHROMIUM: &str = "TOLLGATE_TEST_CHROMIUM";
+
+/// The browser that looks at the pages: found, or installed from Debian's packages.
+fn chromium() -> Result<PathBuf, String> {
+    let find = || match std::env::var_os(CHROMIUM).map(PathBuf::from) {
+        Some(named) => named.is_file().then_some(named),
+        None => ["chromium", "chromium-browser", "google-chrome"].into_iter().find_map(shell::find_program),
+    };
+    if let Some(found) = find() {
+        return Ok(found);
+    }
+    services::install(&["chromium"], &format!(", or name its file in {CHROMIUM}"))?;
+    find().ok_or_else(|| {
+        "Chromium is still missing after the installation; install it by hand and try again".to_owned()
+    })
 }
 
 fn check_node() -> Outcome {

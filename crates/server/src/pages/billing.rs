@@ -12,7 +12,7 @@ use http::request::Parts;
 use http::{Response, StatusCode};
 use serde::Serialize;
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use url::Url;
 
@@ -223,8 +223,8 @@ async fn view(pages: &Pages, visit: &mut Visit<'_>, parts: &Parts) -> Result<Vie
         balances: Vec::new(),
         sells: desk.is_some(),
         is_test: desk.is_some_and(|desk| !desk.tools().terms.livemode),
-        packs: catalogue.packs.iter().map(|(name, pack)| pack_view(name, pack)).collect(),
-        plans: catalogue.plans.iter().map(|(name, plan)| plan_view(name, plan)).collect(),
+        packs: by_price(&catalogue.packs, |pack| pack.amount, pack_view),
+        plans: by_price(&catalogue.plans, |plan| plan.amount, plan_view),
         subscription: None,
         entries: Vec::new(),
         payment,
@@ -291,6 +291,13 @@ async fn payment(visit: &mut Visit<'_>, parts: &Parts) -> Option<PaymentView> {
     let again = format!("/billing?{}", in_query(by_itself.then_some(looks + 1)));
     let credits = status.body["credits"].as_i64().unwrap_or_default();
     Some(PaymentView { state, credits, unit: text("unit"), again, by_itself })
+}
+
+/// The cheapest first; where the buyer names the amount, by the least.
+fn by_price<T, V>(items: &BTreeMap<String, T>, amount: fn(&T) -> i64, view: fn(&str, &T) -> V) -> Vec<V> {
+    let mut items: Vec<(&String, &T)> = items.iter().collect();
+    items.sort_by_key(|(_, item)| amount(item));
+    items.into_iter().map(|(name, item)| view(name, item)).collect()
 }
 
 fn pack_view(name: &str, pack: &Pack) -> PackView {
