@@ -102,6 +102,8 @@ pub struct Limit {
 #[derive(Debug, Clone, PartialEq)]
 pub struct LowBalance {
     pub seq: i64,
+    /// How many holds there were by then: a hold crosses the line without an entry.
+    pub holds: i64,
     pub threshold: i64,
     pub available: i64,
     pub at: Millis,

@@ -428,7 +428,7 @@ fn apply(
     if let Some(other) = other.as_deref_mut() {
         // It is settled here, so that whatever is lacking below is lacking in the first account.
         load_due(tx, other, now)?;
-        while let Err(Stop::Lacks(lack)) = machine::settle(other, now) {
+        while let Err(Stop::Lacks(lack)) = machine::pass_time(bench.settings, other, now) {
             if !load_lack(tx, other, &lack)? {
                 return Ok(Err(Refusal::NotFound { what: lack_name(&lack) }));
             }

@@ -45,7 +45,7 @@ pub struct Outcome {
 
 type Done = Result<Outcome, Stop>;
 
-/// Applies a command. `other` is the receiving account of a transfer; it has to be [settled](settle) before, since a
+/// Applies a command. `other` is the receiving account of a transfer; its [time has to pass](pass_time) before, since a
 /// [`Lack`] is always of `account`.
 pub fn apply(
     settings: &Settings,
@@ -55,11 +55,9 @@ pub fn apply(
     now: Millis,
 ) -> Done {
     if let Some(other) = other.as_deref_mut() {
-        settle(other, now)?;
+        pass_time(settings, other, now)?;
     }
-    let before = account.available();
-    settle(account, now)?;
-    note_low_balance(settings, account, before, now);
+    pass_time(settings, account, now)?;
     let before = account.available();
     let outcome = act(settings, account, other, command, now)?;
     note_low_balance(settings, account, before, now);
@@ -209,6 +207,14 @@ fn write(
 }
 
 // ---- what time does
+
+/// [Settles](settle) an account, and notes when that made its balance low.
+pub fn pass_time(settings: &Settings, account: &mut Account, now: Millis) -> Result<(), Stop> {
+    let before = account.available();
+    settle(account, now)?;
+    note_low_balance(settings, account, before, now);
+    Ok(())
+}
 
 /// Ends lots and holds whose time has come, in the order in which it came. They must be in memory.
 pub fn settle(account: &mut Account, now: Millis) -> Result<(), Stop> {
@@ -443,7 +449,7 @@ fn note_low_balance(settings: &Settings, account: &mut Account, before: i64, now
     let Some(&threshold) = settings.low_balance.get(&account.unit) else { return };
     let available = account.available();
     if before >= threshold && available < threshold {
-        let event = LowBalance { seq: account.seq, threshold, available, at: now };
+        let event = LowBalance { seq: account.seq, holds: account.hold_count, threshold, available, at: now };
         account.changed.events.push(event);
     }
 }

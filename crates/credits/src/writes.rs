@@ -182,7 +182,9 @@ impl Texts {
             lots,
             holds: holds.map(|hold| parts_text(&hold.parts)).collect(),
             entries: entries.map(|entry| parts_text(&entry.parts)).collect(),
-            events: events.map(|event| format!("{}:{}", account.id.as_str(), event.seq)).collect(),
+            events: events
+                .map(|event| format!("{}:{}:{}", account.id.as_str(), event.seq, event.holds))
+                .collect(),
         }
     }
 }
@@ -241,7 +243,7 @@ impl<'a> Rows<'a> {
             self.entries.extend(entry_values(entry, parts, key));
         }
         for (event, key) in account.changed.events.iter().zip(&texts.events) {
-            let LowBalance { seq, threshold, available, at } = *event;
+            let LowBalance { seq, threshold, available, at, .. } = *event;
             self.events.extend(params![key, id, seq, "low_balance", threshold, available, at]);
         }
     }

@@ -37,8 +37,8 @@ const LIMITS: &str =
     "SELECT period, max, starts_at, used FROM credit_limits WHERE account_id = $1 ORDER BY period";
 const EVENTS: &str = "
     SELECT id, seq, kind, threshold, available, created_at FROM credit_events
-    WHERE account_id = $1 AND (created_at < $2 OR (created_at = $2 AND seq < $3))
-    ORDER BY created_at DESC, seq DESC LIMIT $4";
+    WHERE account_id = $1 AND (created_at < $2 OR (created_at = $2 AND (seq < $3 OR (seq = $3 AND id < $5))))
+    ORDER BY created_at DESC, seq DESC, id DESC LIMIT $4";
 
 /// As it is now: its end may have come without anybody noticing.
 fn as_of(hold: Hold, now: Millis) -> Hold {
@@ -173,15 +173,13 @@ pub fn events(
 ) -> Result<Option<String>, Error> {
     let id = AccountId::of(owner, unit);
     let question = |position: &str| format!("events|{position}|{unit}|{owner}");
-    let (mut at, mut seq) = (i64::MAX, i64::MAX);
+    let (mut at, mut seq, mut event) = (i64::MAX, i64::MAX, String::new());
     if let Some(cursor) = cursor {
         let position = open_cursor(vault, cursor, question);
-        let parsed = position.as_deref().and_then(|text| text.split_once(':'));
-        let parsed = parsed.and_then(|(at, seq)| Some((at.parse().ok()?, seq.parse().ok()?)));
-        let Some(place) = parsed else { return Ok(None) };
-        (at, seq) = place;
+        let Some(place) = position.as_deref().and_then(event_place) else { return Ok(None) };
+        (at, seq, event) = place;
     }
-    let here = params![id.as_str(), at, seq, limit as i64 + 1];
+    let here = params![id.as_str(), at, seq, limit as i64 + 1, &event];
     let mut found = tx.query(EVENTS, here, |row| {
         let (seq, at): (i64, Millis) = (row.get(1)?, row.get(5)?);
         let mut object = Object::new();
@@ -193,11 +191,18 @@ pub fn events(
         object.number("threshold", row.get(3)?);
         object.number("available", row.get(4)?);
         object.time("created_at", at);
-        Ok((at, seq, object.end()))
+        Ok((format!("{}:{seq}:{}", at.0, row.text(0)?), object.end()))
     })?;
     let more = found.len() > limit;
     found.truncate(limit);
-    let last = found.last().filter(|_| more).map(|(at, seq, _)| format!("{}:{seq}", at.0));
-    let cursor = last.map(|last| seal_cursor(vault, &last, question));
-    Ok(Some(list_json(found.into_iter().map(|(_, _, item)| item), cursor.as_deref())))
+    let last = found.last().filter(|_| more);
+    let cursor = last.map(|(place, _)| seal_cursor(vault, place, question));
+    Ok(Some(list_json(found.into_iter().map(|(_, item)| item), cursor.as_deref())))
+}
+
+/// Time, entry and id of an event in a list.
+fn event_place(text: &str) -> Option<(i64, i64, String)> {
+    let mut parts = text.splitn(3, ':');
+    let (at, seq, id) = (parts.next()?, parts.next()?, parts.next()?);
+    Some((at.parse().ok()?, seq.parse().ok()?, id.to_string()))
 }

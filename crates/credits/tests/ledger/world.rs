@@ -31,7 +31,7 @@ impl Clock for MovedClock {
 #[derive(Clone)]
 pub struct World {
     pub store: Store,
-    url: String,
+    pub url: String,
     pub vault: Vault,
     pub settings: Arc<Settings>,
     pub clock: Arc<MovedClock>,
