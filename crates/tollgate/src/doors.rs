@@ -115,3 +115,24 @@ pub fn document(settings: &Settings) -> String {
     };
     openapi::document(&settings.base_url, &names, &[&all_routes(settings)])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BILLING: &str = include_str!("../../../docs/reference/billing.md");
+
+    #[test]
+    fn the_reference_of_billing_names_every_path_and_every_event() {
+        let doors = [auth::route_docs(), billing::route_docs(), pages::ROUTES.to_vec()].concat();
+        let of_auth = |route: &RouteDoc| route.path.starts_with("/api/auth/");
+        let told = |route: &&RouteDoc| !of_auth(route) || route.path.starts_with("/api/auth/billing/");
+        for route in doors.iter().filter(told) {
+            let spelled = format!("{} {}`", route.method, route.path);
+            assert!(BILLING.contains(&spelled), "docs/reference/billing.md lacks `{spelled}");
+        }
+        for kind in ::billing::subject::KINDS {
+            assert!(BILLING.contains(&format!("`{kind}`")), "docs/reference/billing.md lacks {kind}");
+        }
+    }
+}

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::commands::refused_in_words;
+use crate::harness::guide::block_of_guide;
 use crate::harness::{Browser, Engine, Request, Server, until};
 use crate::program::{Program, Running};
 
@@ -111,6 +112,30 @@ fn dev_sells_what_is_configured_and_takes_no_real_money() {
     let test = Program::in_new_folder().with("TOLLGATE_STRIPE__SECRET_KEY", "sk_test_blackbox");
     let dev = test.start(&DEV).expect("dev starts");
     assert_eq!(announced(&dev)["till"], Value::Null);
+}
+
+/// What the guides tell people to write is understood, and sold at the till as it stands there.
+#[test]
+fn what_the_guides_describe_is_sold() {
+    let program = Program::in_new_folder();
+    let blocks = ["sell-credit-packs.md", "subscriptions.md", "refunds-and-disputes.md"]
+        .map(|page| block_of_guide(page, "toml"));
+    // `[stripe]` itself comes first in TOML.
+    let [packs, plans, policy] = blocks;
+    let config = format!("{policy}{packs}{plans}");
+    std::fs::write(program.path().join("tollgate.toml"), config).expect("the folder is ours");
+    let dev = program.start(&DEV).expect("dev starts");
+    let mut ada = signed_in(&dev);
+    for (wish, credits) in [
+        (json!({"price": "small"}), 500),
+        (json!({"price": "support", "amount": 1_000}), 900),
+        (json!({"price": "basic"}), 950),
+    ] {
+        let answer = ada.post("/api/auth/billing/checkout", wish).expect(200).json();
+        let session = answer["url"].as_str().and_then(|url| url.rsplit('/').next()).expect("a session");
+        press(till(&dev), "pay", &json!({"session": session}));
+        until(PATIENCE, "the credits come", || (balance(&ada) == credits).then_some(()));
+    }
 }
 
 /// The way to the till is shut where production runs: without a key nothing is sold, whatever is configured.
