@@ -200,6 +200,9 @@ pub fn resend(loaded: Loaded, options: &ResendOptions, terminal: &Terminal) -> O
         }
     }
     let text = match deliveries {
+        0 if options.failed => {
+            "Nothing fits: no such delivery to an endpoint that is on was given up.".to_owned()
+        }
         0 => "Nothing fits: no endpoint that is on wants such an event.".to_owned(),
         1 => "1 delivery waits now; a running server sends it at once.".to_owned(),
         many => format!("{many} deliveries wait now; a running server sends them at once."),
@@ -237,7 +240,7 @@ pub fn log(loaded: Loaded, options: &LogOptions, terminal: &Terminal) -> Outcome
 
 fn line(logged: &Logged) -> String {
     let mut text = format!(
-        "{}  {}  {}  {}  {}  {} attempts",
+        "{}  {}  {}  {}  {}  tried {}",
         logged.created_at.iso(),
         logged.event,
         logged.kind,

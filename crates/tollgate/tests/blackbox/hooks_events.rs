@@ -195,6 +195,10 @@ fn a_low_balance_is_mailed_once_for_each_crossing(engine: Engine) {
     backend.debit(&user, 22).expect(201);
     let mail = mailed(&server, &user);
     assert!(mail.text().contains("you have 3 credits left"), "{}", mail.text());
+    backend.grant(&user, 20);
+    backend.hold(&user, 15);
+    let mail = mailed(&server, &user);
+    assert!(mail.text().contains("you have 8 credits left"), "{}", mail.text());
     assert_eq!(server.mail.count(&format!("{user}@example.com")), 0);
 }
 on_both_engines!(a_low_balance_is_mailed_once_for_each_crossing);
