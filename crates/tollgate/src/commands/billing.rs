@@ -263,7 +263,8 @@ fn open(loaded: Loaded) -> Result<(Deployment, Desk), Failure> {
     let desk = desk.ok_or_else(|| {
         Failure::new(
             "stripe.secret_key is not set, so Stripe cannot be asked.",
-            "Set it in the configuration or as TOLLGATE_STRIPE__SECRET_KEY, as for the server.",
+            "Set it in the configuration or as TOLLGATE_STRIPE__SECRET_KEY, as for the server. The till of a running `dev` \
+             has a page of its own, which delivers a lost event.",
         )
     })?;
     Ok((deployment, desk))

@@ -274,6 +274,22 @@ fn wishes_that_cannot_be_sold_are_explained(engine: Engine) {
 }
 on_both_engines!(wishes_that_cannot_be_sold_are_explained);
 
+/// The form is no way around the limits of the door behind it.
+fn guessing_by_the_form_is_slowed_like_any_other(engine: Engine) {
+    let server = Server::with(engine, "[rate_limit]\nenabled = true\n");
+    let mut stranger = Browser::new(&server);
+    let guess = [("email", "ada@example.com"), ("password", "a guess")];
+    let statuses: Vec<u16> = (0..8).map(|_| sign_in(&mut stranger, &guess).status).collect();
+    let last = sign_in(&mut stranger, &guess);
+    assert!(
+        last.status == 429 && words(&last).contains("too often in a short time"),
+        "{statuses:?}: {}",
+        last.text()
+    );
+    assert_eq!(statuses[0], 401);
+}
+on_both_engines!(guessing_by_the_form_is_slowed_like_any_other);
+
 #[test]
 fn pages_let_nothing_in_and_run_no_script() {
     let shop = Shop::open(Engine::Sqlite);
