@@ -85,17 +85,6 @@ pub enum Rollover {
     Full,
 }
 
-impl Rollover {
-    /// How many of the unused ones live on.
-    pub fn of(self, unused: i64) -> i64 {
-        match self {
-            Rollover::None => 0,
-            Rollover::Capped(cap) => unused.min(cap),
-            Rollover::Full => unused,
-        }
-    }
-}
-
 impl Catalogue {
     /// The plan that a price of Stripe's stands for.
     pub fn plan_of_price(&self, price: &str) -> Option<(&str, &Plan)> {

@@ -8,7 +8,7 @@ use crate::payments::Effect;
 use crate::stripe::objects::{Event, List};
 use crate::stripe::{Class, Form, Trouble};
 use crate::subject::Subject;
-use crate::subscriptions;
+use crate::subscriptions::{self, Running};
 use kernel::Millis;
 use kernel::time::{DAY, HOUR};
 use serde_json::Value;
@@ -213,9 +213,11 @@ impl Desk {
             last.clone_from(&end.id);
             for running in page {
                 report.subscriptions += 1;
+                self.perhaps_ownerless(mode, report, &running).await?;
                 if mode == Mode::PutRight {
                     let subject = Subject::Subscription(running.id);
-                    self.put_right(report, &subject, None).await?;
+                    let outcome = self.bring_up_to_date(Class::Worker, &subject, None).await?;
+                    note(report, outcome);
                 }
                 said("subscriptions", report.subscriptions);
             }
@@ -234,6 +236,28 @@ impl Desk {
             Err(error) if !error.may_pass() => report.problems.push(format!("{subject}: {error}")),
             Err(error) => return Err(error),
         }
+        Ok(())
+    }
+
+    /// Nobody goes on paying for an account that was deleted.
+    async fn perhaps_ownerless(
+        &self,
+        mode: Mode,
+        report: &mut Report,
+        running: &Running,
+    ) -> Result<(), Error> {
+        let (exists, owner) = (self.tools().owner_exists.clone(), running.owner.clone());
+        if self.tools().store.read(move |tx| exists(tx, &owner)).await? {
+            return Ok(());
+        }
+        let what = match mode {
+            Mode::DryRun => "would be ended",
+            Mode::PutRight => {
+                self.cancel_for_good(&running.id).await?;
+                "was ended"
+            }
+        };
+        report.effects.push(format!("{} is gone: the subscription {} {what}", running.owner, running.id));
         Ok(())
     }
 }

@@ -39,7 +39,6 @@ const EXTRA: &str = concat!(
     columns!(),
     " FROM billing_subscriptions WHERE live AND extra ORDER BY created_at, id LIMIT $1"
 );
-const LIVE_OF: &str = concat!("SELECT ", columns!(), " FROM billing_subscriptions WHERE owner = $1 AND live");
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Running {
@@ -125,11 +124,6 @@ pub fn find(tx: &mut Tx<'_>, id: &str) -> Result<Option<Running>, Error> {
 /// The one that counts for an owner: the live one, else the newest.
 pub fn of_owner(tx: &mut Tx<'_>, owner: &Owner) -> Result<Option<Running>, Error> {
     tx.query_opt(NEWEST, params![&owner.to_string()], read)
-}
-
-/// All live ones of an owner, for the end of the owner.
-pub fn live_of(tx: &mut Tx<'_>, owner: &Owner) -> Result<Vec<Running>, Error> {
-    tx.query(LIVE_OF, params![&owner.to_string()], read)
 }
 
 /// For reconciliation, in pages.

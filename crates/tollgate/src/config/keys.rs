@@ -360,7 +360,7 @@ pub const KEYS: &[Key] = &[
         "stripe.plans",
         Toml { form: "table", example: PLANS },
         Is("{}"),
-        "Credits for every period that is paid, by name: as a pack, with `interval` (day, week, month, year), `trial_days`, `trial_credits`, `rollover` (none, capped with `rollover_cap`, full) and `features` that it turns on.",
+        "Credits for every period that is paid, by name: as a pack, with `interval` (day, week, month, year), `trial_days`, `trial_credits` and `features` that it turns on. What is left of a period's credits ends with the period.",
     ),
     key(
         "stripe.on_dispute",

@@ -207,18 +207,14 @@ fn plan(name: &str, value: &Toml, units: &[String]) -> Checked<Plan> {
     })
 }
 
+/// Nothing is carried over yet, and a setting without an effect would be a promise.
 fn rollover(table: &Table, subject: &str) -> Checked<Rollover> {
-    let form = "Write rollover = \"none\", \"full\", or \"capped\" with rollover_cap = 500.";
-    let cap = table
-        .get("rollover_cap")
-        .map(|cap| amount(cap, 1, &format!("{subject}: rollover_cap")))
-        .transpose()?;
-    match (text(table, "rollover", subject)?.unwrap_or("none"), cap) {
-        ("none", None) => Ok(Rollover::None),
-        ("full", None) => Ok(Rollover::Full),
-        ("capped", Some(cap)) => Ok(Rollover::Capped(cap)),
-        _ => Err(misfit(format!("{subject} has a rollover that is not understood."), form)),
+    let fix = "Leave out rollover and rollover_cap: what is left of a period's credits ends with it.";
+    let wanted = text(table, "rollover", subject)?.unwrap_or("none");
+    if wanted != "none" || table.contains_key("rollover_cap") {
+        return Err(misfit(format!("{subject} asks for a rollover, which this version does not have."), fix));
     }
+    Ok(Rollover::None)
 }
 
 fn features(table: &Table, subject: &str) -> Checked<Vec<String>> {
@@ -331,8 +327,9 @@ mod tests {
         assert!(refused(&PACK.replace("usd", "dollars")).contains("no currency"));
         assert!(refused(&PACK.replace("price_1", "price 1")).contains("no price of Stripe's"));
         assert!(refused(&format!("{PACK}colour = 1\n")).contains("unknown member `colour`"));
-        assert!(refused(&format!("{PLAN}rollover = \"capped\"\n")).contains("rollover_cap = 500"));
-        assert!(refused(&format!("{PLAN}rollover_cap = 5\n")).contains("not understood"));
+        for asked in ["rollover = \"full\"", "rollover = \"capped\"", "rollover_cap = 5"] {
+            assert!(refused(&format!("{PLAN}{asked}\n")).contains("does not have"), "{asked}");
+        }
         assert!(refused(&format!("{PACK}{}", PLAN.replace("pro", "small"))).contains("a pack and a plan"));
         assert!(refused(&format!("{PLAN}{}", PLAN.replace("pro", "team"))).contains("Two plans"));
         for base in [

@@ -126,3 +126,20 @@ fn a_payment_of_somebody_who_is_gone_is_noted(engine: Engine) {
     shop.expect_sound();
 }
 on_both_engines!(a_payment_of_somebody_who_is_gone_is_noted);
+
+/// Details 44.
+fn nobody_goes_on_paying_for_an_account_that_was_deleted(engine: Engine) {
+    let shop = Shop::open(engine);
+    let mut ada = shop.buyer();
+    let subscription = ada.subscribe("basic");
+    shop.settled();
+    shop.server.command(&["user", "delete", &ada.id, "--yes"]).expect_done();
+    let report = sync(&shop);
+    assert!(report.to_string().contains(&format!("the subscription {subscription} was ended")), "{report}");
+    let object = shop.till.object(&subscription).expect("the subscription");
+    assert_eq!(object["status"], "canceled");
+    shop.settled();
+    assert!(!sync(&shop).to_string().contains("was ended"));
+    shop.expect_sound();
+}
+on_both_engines!(nobody_goes_on_paying_for_an_account_that_was_deleted);
