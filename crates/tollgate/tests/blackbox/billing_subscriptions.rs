@@ -61,8 +61,6 @@ fn in_the_worst_order_and_twice_a_period_is_credited_once(engine: Engine) {
     let subscription = ada.subscription();
     assert_eq!((text(&subscription, "plan"), text(&subscription, "status")), ("basic", "active"));
     assert_eq!(ada.status(&session)["status"], "paid");
-    let credits = ada.browser.get("/api/auth/credits/entries").expect(200).json()["items"][0].clone();
-    assert_eq!(credits["expiresAt"].is_string() || credits["parts"].is_array(), true, "{credits}");
     let ends = "SELECT CAST(MAX(expires_at) AS TEXT) FROM credit_lots";
     let period_end = Millis::parse_iso(text(&subscription, "currentPeriodEnd")).expect("a time");
     assert_eq!(shop.server.database.value(ends), Some(period_end.0.to_string()));

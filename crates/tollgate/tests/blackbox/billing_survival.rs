@@ -53,37 +53,42 @@ impl World {
     fn something_happens(&mut self, till: &Till, open: &mut Vec<String>) {
         let payment = (!self.paid.is_empty()).then(|| self.paid[any_below(self.paid.len())].clone());
         let amount = 1 + any_below(700) as i64;
-        self.happened += 1;
-        match (any_below(10), payment) {
-            (0 | 1, Some(payment)) => {
-                till.refund(&payment, Some(amount)).ok();
-            }
-            (2, Some(payment)) => {
-                till.refund(&payment, None).ok();
-            }
-            (3, Some(payment)) => {
-                let refund = till.refund_slowly(&payment, Some(amount)).ok();
-                self.refunds.extend(refund.map(|refund| text(&refund, "id").to_owned()));
-            }
-            (4, Some(payment)) => {
-                let dispute = till.dispute(&payment, Some(amount)).ok();
-                self.disputes.extend(dispute.map(|dispute| text(&dispute, "id").to_owned()));
-            }
+        let happened = match (any_below(10), payment) {
+            (0 | 1, Some(payment)) => till.refund(&payment, Some(amount)).is_ok(),
+            (2, Some(payment)) => till.refund(&payment, None).is_ok(),
+            (3, Some(payment)) => match till.refund_slowly(&payment, Some(amount)) {
+                Ok(refund) => {
+                    self.refunds.push(text(&refund, "id").to_owned());
+                    true
+                }
+                Err(_) => false,
+            },
+            (4, Some(payment)) => match till.dispute(&payment, Some(amount)) {
+                Ok(dispute) => {
+                    self.disputes.push(text(&dispute, "id").to_owned());
+                    true
+                }
+                Err(_) => false,
+            },
             (5, _) if !self.disputes.is_empty() => {
                 let dispute = self.disputes.swap_remove(any_below(self.disputes.len()));
                 let step = if any_below(2) == 0 { DisputeStep::Win } else { DisputeStep::Lose };
-                till.step_dispute(&dispute, step).expect("it ends");
+                till.step_dispute(&dispute, step).is_ok()
             }
             (6, _) if !self.refunds.is_empty() => {
                 let refund = self.refunds.swap_remove(any_below(self.refunds.len()));
-                till.fail_refund(&refund).expect("it fails");
+                till.fail_refund(&refund).is_ok()
             }
-            _ => {
-                let Some(session) = open.pop() else { return };
-                till.pay(&session).expect("it is paid");
-                self.paid.push(session);
-            }
-        }
+            _ => match open.pop() {
+                Some(session) => {
+                    till.pay(&session).expect("it is paid");
+                    self.paid.push(session);
+                    true
+                }
+                None => false,
+            },
+        };
+        self.happened += usize::from(happened);
     }
 }
 
@@ -144,7 +149,10 @@ fn kill_nine_under_a_stream_of_money_loses_and_doubles_nothing(engine: Engine) {
                 });
             }
             scope.spawn(|| {
-                while world.happened < base + steps && began.elapsed() < Duration::from_secs(20) {
+                for _ in 0..steps {
+                    if world.happened >= base + steps {
+                        break;
+                    }
                     let list =
                         till.call("GET", "/v1/checkout/sessions", &[("status", "open"), ("limit", "50")]);
                     let list = list.expect("a list");
@@ -172,7 +180,8 @@ fn kill_nine_under_a_stream_of_money_loses_and_doubles_nothing(engine: Engine) {
         (cell(0), cell(1).trim_start_matches("user:").to_owned())
     });
     let owed = owed(&shop.till, &owners.collect());
-    assert!(!world.paid.is_empty() && owed.values().any(|credits| *credits > 0), "nothing was bought");
+    assert!(world.happened >= kills * steps / 2, "only {} things happened", world.happened);
+    assert!(owed.values().any(|credits| *credits > 0), "nothing is owed to anybody");
     let mut backend = Backend::of(&shop.server);
     for user in &users {
         let balance = backend.balance(user)["balance"].as_i64();
@@ -214,7 +223,8 @@ fn kill_nine_between_the_steps_of_plans_credits_each_period_once(engine: Engine)
         shop.server.kill();
         wait_for_quiet(&shop.server.database);
         shop.server.restart();
-        shop.till.advance(Duration::from_secs(61));
+        // Before the next month: Stripe gives up after three days.
+        shop.delivered_after_a_crash();
     }
     shop.settled_after_a_crash();
     let mut backend = Backend::of(&shop.server);
@@ -232,7 +242,9 @@ fn kill_nine_between_the_steps_of_plans_credits_each_period_once(engine: Engine)
             })
             .sum();
         let expected = 1_000 * invoices.len() as i64 - refunded;
-        assert_eq!(backend.balance(user)["balance"], expected, "{user} with {} invoices", invoices.len());
+        let effects = || shop.server.database.rows("SELECT subject, kind, state, effect FROM billing_inbox");
+        let balance = &backend.balance(user)["balance"];
+        assert_eq!(balance, expected, "{user} with {} invoices: {:#?}", invoices.len(), effects());
     }
     shop.expect_sound();
     books_balance(&shop.server.database);
