@@ -157,6 +157,13 @@ fn apply_invoice(
     if invoice.status.as_deref() != Some("paid") {
         return Ok(Outcome::ours(effects));
     }
+    // A price that was renamed, or another configuration: money for nothing is for a person to look at.
+    if let Some(price) = subscriptions::unknown_price(&terms.catalogue, invoice) {
+        return Err(Problem::Odd(format!(
+            "invoice {} was paid for the price {price}, which is no plan of the catalogue: add it, then replay",
+            invoice.id
+        )));
+    }
     let trial_end = subscription.and_then(|subscription| subscription.trial_end).map(from_seconds);
     for due in subscriptions::dues(&terms.catalogue, invoice, trial_end) {
         if due.expires_at <= books.now {

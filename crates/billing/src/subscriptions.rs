@@ -148,6 +148,13 @@ pub struct Due {
     pub reason: &'static str,
 }
 
+/// The price of a period on a subscription's invoice that stands for no plan of the catalogue.
+pub fn unknown_price<'a>(catalogue: &Catalogue, invoice: &'a Invoice) -> Option<&'a str> {
+    invoice.subscription()?;
+    let periods = invoice.lines.data.iter().filter(|line| !line.is_proration());
+    periods.filter_map(InvoiceLine::price).find(|price| catalogue.plan_of_price(price).is_none())
+}
+
 /// What a paid invoice is worth. `trial_end` is the subscription's.
 pub fn dues(catalogue: &Catalogue, invoice: &Invoice, trial_end: Option<Millis>) -> Vec<Due> {
     let mut dues = Vec::new();
@@ -285,6 +292,22 @@ mod tests {
             [("il_1".into(), 1_000, "period")]
         );
         assert_eq!(worth_of(vec![line("il_1", "price_other", 1_000, false)], None), []);
+    }
+
+    #[test]
+    fn a_period_of_a_price_that_nobody_sells_is_noticed() {
+        let invoice = |price: &str, proration, subscription: Option<&str>| -> Invoice {
+            let lines =
+                json!({"data": [line("il_1", "price_s", 1_000, false), line("il_2", price, 500, proration)]});
+            let invoice = json!({"id": "in_1", "status": "paid", "currency": "usd", "created": 1,
+                "subscription": subscription, "lines": lines});
+            serde_json::from_value(invoice).expect("it is an invoice")
+        };
+        let unknown = |invoice: &Invoice| unknown_price(&catalogue(), invoice).map(str::to_owned);
+        assert_eq!(unknown(&invoice("price_x", false, Some("sub_1"))).as_deref(), Some("price_x"));
+        assert_eq!(unknown(&invoice("price_l", false, Some("sub_1"))), None);
+        assert_eq!(unknown(&invoice("price_x", true, Some("sub_1"))), None);
+        assert_eq!(unknown(&invoice("price_x", false, None)), None);
     }
 
     #[test]
