@@ -7,14 +7,14 @@ use serde_json::{Value, json};
 use till::DisputeStep;
 
 use crate::harness::credits::{Backend, books_balance, make_users};
-use crate::harness::shop::{Counter, Shop};
-use crate::harness::{Engine, Server, at_full_length, in_parallel};
+use crate::harness::shop::{Counter, SECRET, Shop, signed};
+use crate::harness::{Engine, Request, Server, at_full_length, in_parallel};
 use crate::on_both_engines;
 
-/// All orders of five things.
+/// All orders of five things; every third one unless at full length.
 fn permutations() -> Vec<[usize; 5]> {
     let mut all = Vec::new();
-    for number in 0..120 {
+    for number in (0..120).step_by(if at_full_length() { 1 } else { 3 }) {
         let (mut left, mut rest, mut order) = (vec![0, 1, 2, 3, 4], number, [0; 5]);
         for (place, size) in [24, 6, 2, 1, 1].into_iter().enumerate() {
             order[place] = left.remove(rest / size);
@@ -84,7 +84,7 @@ fn expect_all(shop: &Shop, purchases: &[Purchase], entries: &[(&str, i64)]) {
 /// Sessions of that item, one for each order.
 fn sessions(shop: &Shop, item: &str) -> Vec<(String, String)> {
     const CALLERS: usize = 4;
-    let (users, counter) = (make_users(&shop.server, 120), Counter::of(shop));
+    let (users, counter) = (make_users(&shop.server, permutations().len()), Counter::of(shop));
     let next = AtomicUsize::new(0);
     let found = in_parallel(CALLERS, |_| {
         let (mut counter, mut found) = (counter.another(), Vec::new());
@@ -241,8 +241,8 @@ fn two_nodes_that_hear_the_same_grant_once() {
         let nodes = [shop.server.address, second.address];
         in_parallel(20, |number| {
             for body in &bodies {
-                let header = crate::harness::shop::signed(&[crate::harness::shop::SECRET], body);
-                let request = crate::harness::Request::new("POST", "/api/billing/webhook")
+                let header = signed(&[SECRET], body);
+                let request = Request::new("POST", "/api/billing/webhook")
                     .header("Stripe-Signature", &header)
                     .body(body.clone());
                 let answer = request.send(nodes[number % 2]).expect("an answer");
