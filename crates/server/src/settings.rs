@@ -89,12 +89,62 @@ pub struct AccountSettings {
     pub delete_needs_mail: bool,
 }
 
-/// Sign-in methods and markers that can be switched off.
-#[derive(Debug, Clone)]
-pub struct MethodSettings {
-    pub bearer: bool,
-    pub multi_session: bool,
-    pub last_login_method: bool,
+/// A part of the Better Auth door that a deployment switches on or off under `[methods]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Switch {
+    Bearer,
+    MultiSession,
+    LastLoginMethod,
+    Username,
+    MagicLink,
+    EmailCode,
+    Anonymous,
+    OneTimeToken,
+    Jwt,
+    TwoFactor,
+    Passkey,
+    DeviceAuthorization,
+    Admin,
+    Organizations,
+    ApiKeys,
+    /// A key of a user opens a session wherever a cookie would.
+    ApiKeySessions,
+}
+
+impl Switch {
+    /// With the names of the settings.
+    pub const ALL: [(Switch, &'static str); 16] = [
+        (Switch::Bearer, "methods.bearer"),
+        (Switch::MultiSession, "methods.multi_session"),
+        (Switch::LastLoginMethod, "methods.last_login_method"),
+        (Switch::Username, "methods.username"),
+        (Switch::MagicLink, "methods.magic_link"),
+        (Switch::EmailCode, "methods.email_code"),
+        (Switch::Anonymous, "methods.anonymous"),
+        (Switch::OneTimeToken, "methods.one_time_token"),
+        (Switch::Jwt, "methods.jwt"),
+        (Switch::TwoFactor, "methods.two_factor"),
+        (Switch::Passkey, "methods.passkey"),
+        (Switch::DeviceAuthorization, "methods.device_authorization"),
+        (Switch::Admin, "methods.admin"),
+        (Switch::Organizations, "methods.organizations"),
+        (Switch::ApiKeys, "methods.api_keys"),
+        (Switch::ApiKeySessions, "methods.api_key_sessions"),
+    ];
+}
+
+/// What is switched on.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct MethodSettings(u32);
+
+impl MethodSettings {
+    pub fn with(self, switch: Switch) -> MethodSettings {
+        MethodSettings(self.0 | 1 << switch as u32)
+    }
+
+    pub fn has(self, switch: Switch) -> bool {
+        self.0 & 1 << switch as u32 != 0
+    }
 }
 
 /// Visitors without an account.

@@ -22,6 +22,7 @@ use guest_terms::Guest;
 use kernel::{Secret, TrustedOrigins, TrustedProxies};
 use keys::{Default_, Key};
 use mail::{Sender, Smtp};
+use server::settings::{MethodSettings, Switch};
 use source::Gathered;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -45,7 +46,7 @@ pub struct Config {
     pub session: Session,
     pub email_password: EmailPassword,
     pub accounts: Accounts,
-    pub methods: Methods,
+    pub methods: MethodSettings,
     pub credits: credits::Settings,
     pub gate: gate::rules::Rules,
     pub guest: Guest,
@@ -112,13 +113,6 @@ pub struct Accounts {
     pub change_email: bool,
     pub delete_user: bool,
     pub delete_needs_mail: bool,
-}
-
-#[derive(Debug, Clone)]
-pub struct Methods {
-    pub bearer: bool,
-    pub multi_session: bool,
-    pub last_login_method: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -250,11 +244,7 @@ impl Builder {
                 delete_user: self.flag("accounts.delete_user"),
                 delete_needs_mail: self.flag("accounts.delete_needs_mail"),
             },
-            methods: Methods {
-                bearer: self.flag("methods.bearer"),
-                multi_session: self.flag("methods.multi_session"),
-                last_login_method: self.flag("methods.last_login_method"),
-            },
+            methods: self.methods(),
             gate: self.gate_rules(&credits.features, &guest.allowances.actions),
             stripe: self.stripe_terms(&credits.units),
             credits,
@@ -395,6 +385,11 @@ impl Builder {
             },
             prefix,
         }
+    }
+
+    fn methods(&self) -> MethodSettings {
+        let on = Switch::ALL.into_iter().filter(|(_, name)| self.flag(name));
+        on.fold(MethodSettings::default(), |settings, (switch, _)| settings.with(switch))
     }
 
     fn email_password(&self) -> EmailPassword {

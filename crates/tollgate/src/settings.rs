@@ -7,8 +7,8 @@ use crate::terminal::Failure;
 use gate::guest_cookie;
 use kernel::{GuestId, Secrets, TrustedOrigins, UserId};
 use server::settings::{
-    AccountSettings, CookieSettings, EmailPasswordSettings, GuestSettings, Limits, MethodSettings,
-    RateLimitSettings, SameSite, SessionSettings, Settings,
+    AccountSettings, CookieSettings, EmailPasswordSettings, GuestSettings, Limits, RateLimitSettings,
+    SameSite, SessionSettings, Settings,
 };
 use std::sync::Arc;
 
@@ -45,11 +45,7 @@ pub fn settings(config: &Config, mode: Mode) -> Result<Settings, Failure> {
             delete_user: config.accounts.delete_user,
             delete_needs_mail: config.accounts.delete_needs_mail,
         },
-        methods: MethodSettings {
-            bearer: config.methods.bearer,
-            multi_session: config.methods.multi_session,
-            last_login_method: config.methods.last_login_method,
-        },
+        methods: config.methods,
         guest: GuestSettings {
             enabled: config.guest.enabled,
             secrets: guest_secrets(config)?,

@@ -2,6 +2,7 @@
 
 use super::cookies::{self, Keep, Names, Writer};
 use crate::app::App;
+use crate::settings::Switch;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use identity::{LiveSession, SessionView, sessions};
@@ -43,14 +44,15 @@ pub enum Refresh {
 
 impl Presented {
     pub fn read(app: &App, names: &Names, headers: &HeaderMap) -> Presented {
-        let bearer = if app.settings.methods.bearer { bearer(&app.signer, headers) } else { None };
+        let bearer =
+            if app.settings.methods.has(Switch::Bearer) { bearer(&app.signer, headers) } else { None };
         Presented::beside_cookies(app, names, headers, bearer)
     }
 
     /// A token that a backend or a proxy passes on in a header of its own: it stands in for the cookie, also when it
     /// opens nothing.
     pub fn passed_on(app: &App, names: &Names, headers: &HeaderMap, token: &str) -> Presented {
-        let opened = if app.settings.methods.bearer { open(&app.signer, token) } else { None };
+        let opened = if app.settings.methods.has(Switch::Bearer) { open(&app.signer, token) } else { None };
         match opened {
             None => Presented::default(),
             opened => Presented::beside_cookies(app, names, headers, opened),

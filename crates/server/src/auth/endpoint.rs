@@ -6,6 +6,7 @@ use super::error::Failure;
 use super::fields::Fields;
 use crate::app::App;
 use crate::openapi::{Auth, Door, Field, Kind, RouteDoc};
+use crate::settings::Switch;
 use axum::response::Response;
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, SET_COOKIE};
@@ -56,6 +57,8 @@ pub struct Spec {
     pub signs_in: bool,
     /// A GET whose link carries `callbackURL`: judged before anything else.
     pub link: bool,
+    /// Where this is switched off, there is no such route.
+    pub switch: Option<Switch>,
 }
 
 impl Spec {
@@ -68,6 +71,7 @@ impl Spec {
             body: BodyKind::None,
             signs_in: false,
             link: false,
+            switch: None,
         }
     }
 
@@ -80,11 +84,17 @@ impl Spec {
             body: BodyKind::Json,
             signs_in: false,
             link: false,
+            switch: None,
         }
     }
 
     pub const fn link(self) -> Spec {
         Spec { link: true, ..self }
+    }
+
+    /// A part of what can be switched off.
+    pub const fn of(self, switch: Switch) -> Spec {
+        Spec { switch: Some(switch), ..self }
     }
 
     pub const fn signing_in(self) -> Spec {

@@ -6,6 +6,7 @@ use super::error::{Code, Failure};
 use super::fields::Fields;
 use super::json::{Both, SessionBody};
 use crate::app::App;
+use crate::settings::Switch;
 use http::HeaderMap;
 use identity::{LiveSession, sessions};
 use kernel::{Millis, cookie};
@@ -81,14 +82,6 @@ fn body(live: &LiveSession) -> Both<'_> {
     }
 }
 
-fn enabled(call: &Call) -> Result<(), Failure> {
-    if call.app.settings.methods.multi_session {
-        Ok(())
-    } else {
-        Err(Failure::Empty(http::StatusCode::NOT_FOUND))
-    }
-}
-
 /// The token behind the cookie that belongs to the token named in the body.
 fn named(call: &Call, token: &str) -> Result<(String, String), Failure> {
     let name = call.names.multi(token);
@@ -102,12 +95,12 @@ impl Endpoint for ListDeviceSessions {
         "/multi-session/list-device-sessions",
         Access::Anyone,
         "This browser's sessions, one a user",
-    );
+    )
+    .of(Switch::MultiSession);
 
     fn read(_: &mut Fields) {}
 
     async fn run(call: Call, (): ()) -> Outcome {
-        enabled(&call)?;
         let tokens = held(&call.app, &call.request.headers).into_iter().map(|(_, token)| token).collect();
         let found = live_sessions(&call.app, tokens, call.now).await?;
         let mut users = std::collections::HashSet::new();
@@ -128,14 +121,14 @@ impl Endpoint for SetActive {
         "/multi-session/set-active",
         Access::Anyone,
         "Makes one of this browser's sessions the active one",
-    );
+    )
+    .of(Switch::MultiSession);
 
     fn read(fields: &mut Fields) -> String {
         session_token(fields)
     }
 
     async fn run(call: Call, token: String) -> Outcome {
-        enabled(&call)?;
         let (name, token) = named(&call, &token)?;
         let found = live_sessions(&call.app, vec![token], call.now).await?;
         let Some(live) = found.first() else {
@@ -150,14 +143,14 @@ impl Endpoint for SetActive {
 impl Endpoint for Revoke {
     type Input = String;
     const SPEC: Spec =
-        Spec::post("/multi-session/revoke", Access::SignedIn, "Ends one of this browser's sessions");
+        Spec::post("/multi-session/revoke", Access::SignedIn, "Ends one of this browser's sessions")
+            .of(Switch::MultiSession);
 
     fn read(fields: &mut Fields) -> String {
         session_token(fields)
     }
 
     async fn run(call: Call, token: String) -> Outcome {
-        enabled(&call)?;
         let active = call.signed_in()?.token.clone();
         let (name, token) = named(&call, &token)?;
         let (vault, ended) = (call.app.vault.clone(), token.clone());

@@ -9,6 +9,7 @@ use super::fields::{Fields, has_flag};
 use super::{body, callback, multi_session, origin_guard, rates};
 use crate::app::App;
 use crate::edge::{self, Refusal, RequestContext};
+use crate::settings::Switch;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
@@ -84,6 +85,9 @@ async fn unknown(app: Arc<App>, names: Arc<Names>, request: Request) -> Response
 }
 
 async fn serve<E: Endpoint>(app: Arc<App>, names: Arc<Names>, request: Request) -> Response {
+    if E::SPEC.switch.is_some_and(|switch| !app.settings.methods.has(switch)) {
+        return unknown(app, names, request).await;
+    }
     let (parts, body) = request.into_parts();
     let presented = Arc::new(Presented::read(&app, &names, &parts.headers));
     // Shared, not copied: a copy of the headers costs more than the whole look-up of a session.
@@ -213,7 +217,7 @@ async fn finish(app: &App, names: &Names, presented: &Presented, mut reply: Repl
         let lines = grant_cookies(app, names, presented, &parts.headers, &grant, now).await?;
         reply = reply.cookies(lines);
     }
-    if app.settings.methods.bearer
+    if app.settings.methods.has(Switch::Bearer)
         && let Some(token) = reply.session_cookie(&names.session_token)
     {
         reply = reply
@@ -239,10 +243,10 @@ async fn grant_cookies(
     } else if presented.has_dont_remember {
         writer.clear(&names.dont_remember);
     }
-    if app.settings.methods.multi_session {
+    if app.settings.methods.has(Switch::MultiSession) {
         multi_session::add_to_device(app, names, headers, grant, &mut writer, now).await?;
     }
-    if let (Some(method), true) = (grant.method, app.settings.methods.last_login_method) {
+    if let (Some(method), true) = (grant.method, app.settings.methods.has(Switch::LastLoginMethod)) {
         writer.last_method(method);
     }
     Ok(writer.lines)

@@ -3,6 +3,7 @@
 use super::cookies::{Names, Writer};
 use super::endpoint::{Access, Call, Endpoint, Outcome, Reply, Spec};
 use super::fields::Fields;
+use crate::settings::Switch;
 use identity::sessions;
 use kernel::cookie;
 
@@ -24,7 +25,7 @@ impl Endpoint for SignOut {
         let app = &call.app;
         let mut writer = Writer::new(app, &call.names);
         let mut tokens: Vec<String> = call.presented.token.iter().cloned().collect();
-        if app.settings.methods.multi_session {
+        if app.settings.methods.has(Switch::MultiSession) {
             for (name, value) in cookie::all(call.cookie_lines()).filter(|(name, _)| Names::is_multi(name)) {
                 // Only what we signed: a planted cookie must not end somebody's session.
                 if let Some(token) = app.signer.open(value) {
