@@ -13,6 +13,7 @@ pub mod one_time;
 pub mod passwords;
 pub mod service_keys;
 pub mod sessions;
+pub mod usernames;
 pub mod users;
 
 pub use email::EmailAddress;

@@ -1,4 +1,6 @@
-//! Links and codes that work once, and the only function that uses one up.
+//! Links that work once, and the only function that uses one up; codes that people type are in [`codes`].
+
+pub mod codes;
 
 use kernel::{Millis, Vault, random};
 use rand::CryptoRng;
@@ -182,12 +184,14 @@ pub fn supersede(tx: &mut Tx<'_>, subject: &str, purpose: Purpose) -> Result<(),
 
 /// Removes whatever was made for a subject.
 pub fn forget_subject(tx: &mut Tx<'_>, subject: &str) -> Result<(), Error> {
+    codes::forget_subject(tx, subject)?;
     tx.execute(FORGET, params![subject]).map(|_| ())
 }
 
 /// Deletes values whose time is over, some at a time; true when more may be left.
 pub fn sweep(tx: &mut Tx<'_>, ended_before: Millis) -> Result<bool, Error> {
-    Ok(tx.execute(SWEEP, params![ended_before])? >= 500)
+    let more = codes::sweep(tx, ended_before)?;
+    Ok(tx.execute(SWEEP, params![ended_before])? >= 500 || more)
 }
 
 fn read<P: DeserializeOwned>(row: &Row<'_>) -> Result<Found<P>, Error> {
@@ -203,10 +207,10 @@ mod tests {
     use kernel::vault::DataKey;
     use store::{Options, Store};
 
-    const NOW: Millis = Millis(1_800_000_000_000);
+    pub(super) const NOW: Millis = Millis(1_800_000_000_000);
 
     /// Runs the work in one transaction on a new database.
-    async fn with_store<T, F>(run: F) -> T
+    pub(super) async fn with_store<T, F>(run: F) -> T
     where
         T: Send + 'static,
         F: FnMut(&mut Tx<'_>, &Vault) -> Result<T, Error> + Send + 'static,

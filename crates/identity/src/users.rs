@@ -58,6 +58,7 @@ pub(crate) use columns;
 const BY_ID: &str = concat!("SELECT ", columns!(), " FROM users u WHERE u.id = $1");
 const EXISTS: &str = "SELECT 1 FROM users WHERE id = $1";
 const BY_EMAIL: &str = concat!("SELECT ", columns!(), " FROM users u WHERE u.email = $1");
+const BY_USERNAME: &str = concat!("SELECT ", columns!(), " FROM users u WHERE u.username = $1");
 const INSERT: &str = "
     INSERT INTO users (id, name, email, email_verified, image, created_at, updated_at, two_factor_enabled, is_anonymous, role, banned)
     VALUES ($1, $2, $3, $4, $5, $6, $6, FALSE, FALSE, $7, FALSE)
@@ -214,6 +215,11 @@ pub fn exists(tx: &mut Tx<'_>, id: &UserId) -> Result<bool, Error> {
 
 pub fn by_email(tx: &mut Tx<'_>, email: &str) -> Result<Option<User>, Error> {
     tx.query_opt(BY_EMAIL, params![email], |row| Ok(UserView::read(row, 0)?.to_user()))
+}
+
+/// The user of a username as it is stored: in small letters.
+pub fn by_username(tx: &mut Tx<'_>, username: &str) -> Result<Option<User>, Error> {
+    tx.query_opt(BY_USERNAME, params![username], |row| Ok(UserView::read(row, 0)?.to_user()))
 }
 
 /// Of several who want one address at once each waits for the one before, and sees that it is taken; otherwise the

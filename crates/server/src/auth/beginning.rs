@@ -5,9 +5,10 @@ use crate::app::App;
 use crate::guest;
 use gate::arrival::arrive;
 use identity::sessions::{self, NewSession};
+use identity::users::{self, Standing};
 use identity::{LiveSession, User};
 use kernel::time::DAY;
-use kernel::{GuestId, Millis, random};
+use kernel::{GuestId, Millis, UserId, random};
 use store::Tx;
 
 /// A session that is not to be remembered lives a day, and is never extended.
@@ -48,6 +49,30 @@ impl Beginning {
         arrive(tx, app.ledger.settings(), &app.vault, who, self.guest.as_ref(), now)?;
         Ok(live)
     }
+}
+
+/// Whether a user may come in.
+pub enum Entry {
+    /// With the user as the row says now.
+    Open(User),
+    Banned,
+    Gone,
+}
+
+/// Comes before [`Beginning::begin`] for a user who was there before: waits for the user's turn, reads the row again
+/// and lifts a ban that has ended.
+pub fn enter(tx: &mut Tx<'_>, id: &UserId, now: Millis) -> Result<Entry, store::Error> {
+    users::take_turn(tx, id)?;
+    let Some(mut user) = users::by_id(tx, id)? else { return Ok(Entry::Gone) };
+    match user.standing(now) {
+        Standing::Banned => return Ok(Entry::Banned),
+        Standing::BanEnded => {
+            users::unban(tx, id, now)?;
+            (user.banned, user.ban_reason, user.ban_expires) = (false, None, None);
+        }
+        Standing::Good => {}
+    }
+    Ok(Entry::Open(user))
 }
 
 impl Reply {

@@ -12,6 +12,9 @@ pub enum Failure {
     /// An error of the contract.
     #[error("{0:?}")]
     Code(Code),
+    /// An error of the contract whose status depends on the route.
+    #[error("{code}")]
+    Coded { status: StatusCode, code: &'static str, message: &'static str },
     /// An error that has a text but no code.
     #[error("{1}")]
     Message(StatusCode, &'static str),
@@ -79,6 +82,8 @@ codes! {
     InvalidToken "INVALID_TOKEN" BAD_REQUEST "Invalid token";
     UnknownLink "INVALID_TOKEN" NOT_FOUND "Invalid token";
     DeferRequired "METHOD_NOT_ALLOWED_DEFER_SESSION_REQUIRED" METHOD_NOT_ALLOWED "POST method requires deferSessionRefresh to be enabled in session config";
+    InvalidUsername "INVALID_USERNAME" BAD_REQUEST "Username is invalid";
+    InvalidUsernameOrPassword "INVALID_USERNAME_OR_PASSWORD" UNAUTHORIZED "Invalid username or password";
     MissingOrNullOrigin "MISSING_OR_NULL_ORIGIN" FORBIDDEN "Missing or null Origin";
     NotAMember "USER_IS_NOT_A_MEMBER_OF_THE_ORGANIZATION" FORBIDDEN "User is not a member of the organization";
     NotFound "NOT_FOUND" NOT_FOUND "Not found";
@@ -94,6 +99,8 @@ codes! {
     StripeRefused "STRIPE_REFUSED" BAD_GATEWAY "The payment service refused the request. Nothing was charged; please tell the operator.";
     StripeSilent "STRIPE_UNAVAILABLE" SERVICE_UNAVAILABLE "The payment service does not answer. Please try again in a moment.";
     Unauthorized "UNAUTHORIZED" UNAUTHORIZED "Unauthorized";
+    UsernameTaken "USERNAME_IS_ALREADY_TAKEN" BAD_REQUEST "Username is already taken. Please try another.";
+    FailedToCreateUser "FAILED_TO_CREATE_USER" UNPROCESSABLE_ENTITY "Failed to create user";
     UserExists "USER_ALREADY_EXISTS_USE_ANOTHER_EMAIL" UNPROCESSABLE_ENTITY "User already exists. Use another email.";
     UserNotFound "USER_NOT_FOUND" BAD_REQUEST "User not found";
 }
@@ -114,6 +121,7 @@ impl Failure {
                 let (code, status, message) = code.parts();
                 answer(status, message, Some(code))
             }
+            Failure::Coded { status, code, message } => answer(status, message, Some(code)),
             Failure::Message(status, message) => answer(status, message, None),
             Failure::Validation(message) => {
                 answer(StatusCode::BAD_REQUEST, &message, Some("VALIDATION_ERROR"))

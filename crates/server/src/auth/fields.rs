@@ -181,6 +181,12 @@ impl Fields {
         }
     }
 
+    /// A member of any kind.
+    pub fn any(&mut self, name: &'static str) -> Option<Value> {
+        self.ask(name, false, false);
+        self.member(name).cloned()
+    }
+
     /// Whether a member says something: null, false, zero and the empty string count as absent in the original.
     pub fn says(&self, name: &str) -> bool {
         self.member(name).is_some_and(is_truthy)

@@ -31,6 +31,7 @@ mod sign_in;
 mod sign_out;
 mod sign_up;
 mod update_user;
+mod username;
 mod verify_email;
 
 use crate::app::App;
@@ -70,6 +71,8 @@ endpoints![
     get_session::SessionAlias,
     sign_up::SignUpEmail,
     sign_in::SignInEmail,
+    username::SignInUsername,
+    username::IsUsernameAvailable,
     sign_out::SignOut,
     sessions::ListSessions,
     sessions::RevokeSession,

@@ -1,7 +1,7 @@
-//! `/sign-in/email`: a password for a session.
+//! Passwords for sessions: `/sign-in/email`, and what every sign-in with a password goes through.
 
-use super::beginning::Beginning;
-use super::endpoint::{Access, Call, Endpoint, Outcome, Reply, Spec};
+use super::beginning::{Beginning, Entry, enter};
+use super::endpoint::{Access, Call, Endpoint, Grant, Outcome, Reply, Spec};
 use super::error::{Code, Failure};
 use super::fields::Fields;
 use super::json::UserBody;
@@ -9,19 +9,65 @@ use super::sign_up::sign_in_grant;
 use super::{callback, verify_email};
 use crate::app::App;
 use identity::attempts::{self, Begun};
-use identity::users::{self, Standing};
-use identity::{EmailAddress, LiveSession, User, accounts};
+use identity::usernames::Username;
+use identity::{EmailAddress, LiveSession, User, accounts, users};
 use kernel::{Millis, Secret};
 use serde::Serialize;
 use store::Tx;
 
 pub struct SignInEmail;
 
-pub struct Input {
-    email: String,
-    password: Secret<String>,
-    callback: Option<String>,
-    remember: Option<bool>,
+/// What an account is called by whoever signs in.
+#[derive(Clone)]
+pub enum Name {
+    Address(EmailAddress),
+    Username(Username),
+}
+
+impl Name {
+    fn text(&self) -> &str {
+        match self {
+            Name::Address(address) => address.as_str(),
+            Name::Username(name) => name.as_str(),
+        }
+    }
+
+    fn find(&self, tx: &mut Tx<'_>) -> Result<Option<User>, store::Error> {
+        match self {
+            Name::Address(address) => users::by_email(tx, address.as_str()),
+            Name::Username(name) => users::by_username(tx, name.as_str()),
+        }
+    }
+
+    /// The answer to a wrong password, and to a name that nobody has.
+    fn refused(&self) -> Code {
+        match self {
+            Name::Address(_) => Code::InvalidEmailOrPassword,
+            Name::Username(_) => Code::InvalidUsernameOrPassword,
+        }
+    }
+
+    /// What the browser remembers as the way it signed in; the original remembers addresses only.
+    fn method(&self) -> Option<&'static str> {
+        match self {
+            Name::Address(_) => Some("email"),
+            Name::Username(_) => None,
+        }
+    }
+}
+
+/// The rest of a sign-in with a password.
+pub struct Input<N> {
+    pub name: N,
+    pub password: Secret<String>,
+    pub callback: Option<String>,
+    pub remember: Option<bool>,
+}
+
+impl<N> Input<N> {
+    pub fn named<M>(self, name: M) -> Input<M> {
+        Input { name, password: self.password, callback: self.callback, remember: self.remember }
+    }
 }
 
 #[derive(Serialize)]
@@ -49,64 +95,71 @@ struct Candidate {
 }
 
 impl Endpoint for SignInEmail {
-    type Input = Input;
+    type Input = Input<String>;
     const SPEC: Spec =
         Spec::post("/sign-in/email", Access::Anyone, "Opens a session with an address and a password")
             .signing_in();
 
-    fn read(fields: &mut Fields) -> Input {
+    fn read(fields: &mut Fields) -> Input<String> {
         fields.need_object();
         Input {
-            email: fields.text("email"),
+            name: fields.text("email"),
             password: Secret::new(fields.text("password")),
             callback: fields.maybe_text("callbackURL"),
             remember: fields.maybe_flag("rememberMe"),
         }
     }
 
-    async fn run(call: Call, input: Input) -> Outcome {
-        let settings = &call.app.settings.email_password;
-        if !settings.enabled {
+    async fn run(call: Call, input: Input<String>) -> Outcome {
+        if !call.app.settings.email_password.enabled {
             return Err(Code::SignInDisabled.into());
         }
-        let email = EmailAddress::parse(&input.email).ok_or(Code::InvalidEmail)?;
-        if input.password.expose().encode_utf16().count() > settings.max_length {
-            return Err(Code::PasswordTooLong.into());
-        }
-        let turn = call.app.hasher.turn(email.as_str()).await?;
-        let candidate = begin(&call, &email).await?;
-        let checked = call.app.hasher.check(&turn, input.password, candidate.hash.clone()).await?;
-        let (Some(user), Some(hash), true) = (candidate.user, candidate.hash, checked.matches) else {
-            return Err(Code::InvalidEmailOrPassword.into());
-        };
-        let beginning = Beginning::of(&call, input.remember);
-        let (app, now, target) = (call.app.clone(), call.now, input.callback.clone());
-        let admitted = call
-            .app
-            .store
-            .write(move |tx| {
-                admit(tx, &app, &user, (&hash, checked.better.as_deref()), &beginning, target.as_deref(), now)
-            })
-            .await?;
-        call.app.outbox.wake();
-        match admitted {
-            Admitted::In(live) => answer(&call, &live, &input.callback, input.remember),
-            Admitted::Banned => Err(Code::BannedUser.into()),
-            Admitted::Unverified => Err(Code::EmailNotVerified.into()),
-            Admitted::Changed => Err(Code::InvalidEmailOrPassword.into()),
-        }
+        let email = EmailAddress::parse(&input.name).ok_or(Code::InvalidEmail)?;
+        with_password(&call, input.named(Name::Address(email))).await
     }
 }
 
-/// Counts the attempt and finds what the password is compared with. An unknown address goes the same way.
-async fn begin(call: &Call, email: &EmailAddress) -> Result<Candidate, Failure> {
-    let (app, now, address) = (call.app.clone(), call.now, email.as_str().to_string());
+/// Every sign-in with a password, whatever the account was called by.
+pub async fn with_password(call: &Call, input: Input<Name>) -> Outcome {
+    let Input { name, password, callback, remember } = input;
+    if password.expose().encode_utf16().count() > call.app.settings.email_password.max_length {
+        return Err(Code::PasswordTooLong.into());
+    }
+    let turn = call.app.hasher.turn(name.text()).await?;
+    let candidate = begin(call, &name).await?;
+    let checked = call.app.hasher.check(&turn, password, candidate.hash.clone()).await?;
+    let (Some(user), Some(hash), true) = (candidate.user, candidate.hash, checked.matches) else {
+        return Err(name.refused().into());
+    };
+    let beginning = Beginning::of(call, remember);
+    let (app, now, target) = (call.app.clone(), call.now, callback.clone());
+    let admitted = call
+        .app
+        .store
+        .write(move |tx| {
+            admit(tx, &app, &user, (&hash, checked.better.as_deref()), &beginning, target.as_deref(), now)
+        })
+        .await?;
+    call.app.outbox.wake();
+    match admitted {
+        Admitted::In(live) => answer(call, &live, &callback, sign_in_grant(&live, remember, name.method())),
+        Admitted::Banned => Err(Code::BannedUser.into()),
+        Admitted::Unverified => Err(Code::EmailNotVerified.into()),
+        Admitted::Changed => Err(name.refused().into()),
+    }
+}
+
+/// Counts the attempt and finds what the password is compared with. A name that nobody has goes the same way. One count
+/// for each account, by whatever name it is called.
+async fn begin(call: &Call, name: &Name) -> Result<Candidate, Failure> {
+    let (app, now, name) = (call.app.clone(), call.now, name.clone());
     let (begun, candidate) = call
         .app
         .store
         .write(move |tx| {
-            let begun = attempts::begin(tx, &app.vault, &address, now)?;
-            let user = users::by_email(tx, &address)?;
+            let user = name.find(tx)?;
+            let counted = user.as_ref().map_or(name.text(), |user| user.email.as_str());
+            let begun = attempts::begin(tx, &app.vault, counted, now)?;
             let hash = user.as_ref().map(|user| accounts::password_hash(tx, &user.id)).transpose()?.flatten();
             Ok::<_, store::Error>((begun, Candidate { user, hash }))
         })
@@ -129,17 +182,14 @@ fn admit(
     users::take_turn(tx, &user.id)?;
     attempts::succeed(tx, &app.vault, &user.email)?;
     // Read again: between the look-up and now the password may have been changed, and the user banned or deleted.
-    let current = users::by_id(tx, &user.id)?;
-    let unchanged = accounts::password_hash(tx, &user.id)?.as_deref() == Some(hash);
-    let Some(mut user) = current.filter(|_| unchanged) else { return Ok(Admitted::Changed) };
-    match user.standing(now) {
-        Standing::Banned => return Ok(Admitted::Banned),
-        Standing::BanEnded => {
-            users::unban(tx, &user.id, now)?;
-            (user.banned, user.ban_reason, user.ban_expires) = (false, None, None);
-        }
-        Standing::Good => {}
+    if accounts::password_hash(tx, &user.id)?.as_deref() != Some(hash) {
+        return Ok(Admitted::Changed);
     }
+    let user = match enter(tx, &user.id, now)? {
+        Entry::Open(user) => user,
+        Entry::Banned => return Ok(Admitted::Banned),
+        Entry::Gone => return Ok(Admitted::Changed),
+    };
     if let Some(better) = better {
         accounts::rehash_password(tx, &user.id, hash, better)?;
     }
@@ -147,11 +197,22 @@ fn admit(
         verify_email::send_link(tx, app, &user, callback, now)?;
         return Ok(Admitted::Unverified);
     }
+    open(tx, app, user, beginning, now)
+}
+
+/// What the right password of a user who may come in leads to: the one place before the session begins.
+fn open(
+    tx: &mut Tx<'_>,
+    app: &App,
+    user: User,
+    beginning: &Beginning,
+    now: Millis,
+) -> Result<Admitted, store::Error> {
     let live = beginning.begin(tx, app, user, None, now)?;
     Ok(Admitted::In(Box::new(live)))
 }
 
-fn answer(call: &Call, live: &LiveSession, target: &Option<String>, remember: Option<bool>) -> Outcome {
+fn answer(call: &Call, live: &LiveSession, target: &Option<String>, grant: Grant) -> Outcome {
     let url = target
         .as_deref()
         .filter(|text| !text.is_empty())
@@ -163,7 +224,7 @@ fn answer(call: &Call, live: &LiveSession, target: &Option<String>, remember: Op
         url: target.as_deref(),
         user: (&live.user).into(),
     };
-    let mut reply = Reply::json(&body).grant(sign_in_grant(live, remember)).forget_guest(call);
+    let mut reply = Reply::json(&body).grant(grant).forget_guest(call);
     if let Some(url) = url {
         // Not a redirect: the original sends the header with a 200, and its client looks at the body.
         reply = reply.header_text("location", &url.location());

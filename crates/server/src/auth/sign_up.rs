@@ -6,6 +6,7 @@ use super::endpoint::{Access, Call, Endpoint, Grant, Outcome, Reply, Spec};
 use super::error::{Code, Failure};
 use super::fields::Fields;
 use super::json::UserBody;
+use super::username::{self, Names};
 use super::{password, verify_email};
 use crate::app::{App, may_mail, pretend_mail, promise_mail};
 use identity::one_time::Purpose;
@@ -31,6 +32,7 @@ pub struct Input {
     image: Option<String>,
     callback: Option<String>,
     remember: Option<bool>,
+    names: username::Sent,
 }
 
 #[derive(Serialize)]
@@ -45,6 +47,7 @@ enum Made {
     /// No session yet: the address has to be proven first, or people sign in themselves.
     Waiting(User),
     Taken,
+    UsernameTaken,
 }
 
 impl Endpoint for SignUpEmail {
@@ -65,6 +68,7 @@ impl Endpoint for SignUpEmail {
             image: fields.maybe_text("image"),
             callback: fields.maybe_text("callbackURL"),
             remember: fields.maybe_flag("rememberMe"),
+            names: username::Sent::read(fields),
         }
     }
 
@@ -73,6 +77,7 @@ impl Endpoint for SignUpEmail {
         if !settings.enabled || !settings.sign_up {
             return Err(Code::SignUpDisabled.into());
         }
+        let names = input.names.judge_new(&call.app)?;
         password::judge(settings, input.password.expose())?;
         let email = EmailAddress::parse(&input.email).ok_or(Code::InvalidEmail)?;
         // Hashed before the address is looked at, so that a taken one costs the same.
@@ -86,29 +91,34 @@ impl Endpoint for SignUpEmail {
         };
         let beginning = Beginning::of(&call, input.remember);
         let (app, now, callback) = (call.app.clone(), call.now, input.callback);
-        let order = new.clone();
+        let order = (new.clone(), names.clone());
         let made = call
             .app
             .store
-            .write(move |tx| make(tx, &app, &order, &hash, &beginning, callback.as_deref(), now))
+            .write(move |tx| {
+                make(tx, &app, (&order.0, &order.1), &hash, &beginning, callback.as_deref(), now)
+            })
             .await?;
         call.app.outbox.wake();
-        answer(&call, made, &new, input.remember)
+        answer(&call, made, (&new, &names), input.remember)
     }
 }
 
 fn make(
     tx: &mut store::Tx<'_>,
     app: &Arc<App>,
-    new: &NewUser,
+    (new, names): (&NewUser, &Names),
     hash: &str,
     beginning: &Beginning,
     callback: Option<&str>,
     now: Millis,
 ) -> Result<Made, store::Error> {
     let (settings, rng) = (&app.settings.email_password, &mut random::secure());
+    if !names.take(tx, None)? {
+        return Ok(Made::UsernameTaken);
+    }
     let user = match users::create(tx, new, now, rng)? {
-        Some(user) => user,
+        Some(user) => names.applied(user),
         None => {
             if tells_nothing(app) {
                 pretend_mail(tx, app, Purpose::VerifyEmail, new.email.as_str(), "verify-email", now)?;
@@ -119,6 +129,7 @@ fn make(
             return Ok(Made::Taken);
         }
     };
+    names.write(tx, &user.id, now)?;
     accounts::set_password(tx, &user.id, hash, now, rng)?;
     gate::arrival::tell_created(tx, &user, now)?;
     if settings.require_verification {
@@ -152,23 +163,24 @@ fn tell_owner(tx: &mut store::Tx<'_>, app: &App, email: &str, now: Millis) -> Re
     promise_mail(tx, app, &owner.email, &owner.name, &Message::AddressTaken { url }, now)
 }
 
-fn answer(call: &Call, made: Made, new: &NewUser, remember: Option<bool>) -> Outcome {
+fn answer(call: &Call, made: Made, (new, names): (&NewUser, &Names), remember: Option<bool>) -> Outcome {
     match made {
         Made::SignedIn(live) => {
             let reply = Reply::json(&Body { token: Some(&live.token), user: (&live.user).into() });
-            Ok(reply.grant(sign_in_grant(&live, remember)).forget_guest(call))
+            Ok(reply.grant(sign_in_grant(&live, remember, Some("email"))).forget_guest(call))
         }
         Made::Waiting(user) => Ok(Reply::json(&Body { token: None, user: (&user).into() })),
         Made::Taken if tells_nothing(&call.app) => {
-            let user = User::fresh(new, call.now, &mut random::secure());
+            let user = names.applied(User::fresh(new, call.now, &mut random::secure()));
             Ok(Reply::json(&Body { token: None, user: (&user).into() }))
         }
         Made::Taken => Err(Failure::from(Code::UserExists)),
+        Made::UsernameTaken => Err(Code::UsernameTaken.into()),
     }
 }
 
 /// The session of a sign-in with a password, as the browser is to keep it.
-pub fn sign_in_grant(live: &LiveSession, remember: Option<bool>) -> Grant {
+pub fn sign_in_grant(live: &LiveSession, remember: Option<bool>, method: Option<&'static str>) -> Grant {
     let keep = if remember == Some(false) { Keep::Forget } else { Keep::Remember };
-    Grant { token: live.token.clone(), user: live.user.id.clone(), keep: Some(keep), method: Some("email") }
+    Grant { token: live.token.clone(), user: live.user.id.clone(), keep: Some(keep), method }
 }

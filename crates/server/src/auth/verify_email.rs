@@ -1,6 +1,6 @@
 //! Proving an address: the mail, and the link that also carries changes of address.
 
-use super::beginning::Beginning;
+use super::beginning::{Beginning, Entry, enter};
 use super::callback::{self, MailedLink};
 use super::endpoint::{Access, Call, Endpoint, Grant, Outcome, Reply, Spec};
 use super::error::{self, Code, Failure};
@@ -9,7 +9,7 @@ use super::json::UserBody;
 use crate::app::{App, may_mail, pretend_mail, promise_mail};
 use http::StatusCode;
 use identity::one_time::{self, Consumed, Found, Purpose};
-use identity::users::{self, EmailChange, Standing};
+use identity::users::{self, EmailChange};
 use identity::{EmailAddress, LiveSession, User};
 use kernel::signed::encode_uri_component;
 use kernel::{Millis, UserId, random};
@@ -289,9 +289,7 @@ async fn sign_in(call: &Call, user: User) -> Result<Option<LiveSession>, Failure
     }
     let (app, now, beginning) = (call.app.clone(), call.now, Beginning::of(call, None));
     let made = call.app.store.write(move |tx| {
-        users::take_turn(tx, &user.id)?;
-        let current = users::by_id(tx, &user.id)?.filter(|user| user.standing(now) == Standing::Good);
-        let Some(user) = current else { return Ok::<_, store::Error>(None) };
+        let Entry::Open(user) = enter(tx, &user.id, now)? else { return Ok::<_, store::Error>(None) };
         beginning.begin(tx, &app, user, None, now).map(Some)
     });
     Ok(made.await?)
