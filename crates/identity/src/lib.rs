@@ -4,9 +4,11 @@
 //! HTTP. Time and chance come in as arguments.
 
 pub mod accounts;
+pub mod api_keys;
 pub mod attempts;
 pub mod common_passwords;
 pub mod deployment;
+pub mod device_codes;
 pub mod email;
 pub mod hashing;
 pub mod one_time;

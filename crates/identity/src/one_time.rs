@@ -15,6 +15,15 @@ pub enum Purpose {
     /// Apart from the links that prove an address, because it dies with the password.
     ChangeEmail,
     DeleteUser,
+    /// A sign-in that waits for its second factor.
+    SecondFactor,
+    /// A browser that is not asked for it.
+    TrustedDevice,
+    BackupCode,
+    /// What a passkey is to sign.
+    Passkey,
+    /// What a device without a keyboard keeps while it waits.
+    DeviceCode,
 }
 
 impl Purpose {
@@ -24,6 +33,11 @@ impl Purpose {
             Purpose::VerifyEmail => "verify-email",
             Purpose::ChangeEmail => "change-email",
             Purpose::DeleteUser => "delete-user",
+            Purpose::SecondFactor => "second-factor",
+            Purpose::TrustedDevice => "trusted-device",
+            Purpose::BackupCode => "backup-code",
+            Purpose::Passkey => "passkey",
+            Purpose::DeviceCode => "device-code",
         }
     }
 
@@ -32,7 +46,18 @@ impl Purpose {
         match self {
             Purpose::ResetPassword | Purpose::VerifyEmail | Purpose::ChangeEmail => kernel::time::HOUR,
             Purpose::DeleteUser => kernel::time::DAY,
+            Purpose::SecondFactor => 10 * kernel::time::MINUTE,
+            Purpose::TrustedDevice => 30 * kernel::time::DAY,
+            // Until they are used or replaced.
+            Purpose::BackupCode => 36_500 * kernel::time::DAY,
+            Purpose::Passkey => 5 * kernel::time::MINUTE,
+            Purpose::DeviceCode => 30 * kernel::time::MINUTE,
         }
+    }
+
+    /// In letters and digits.
+    fn length(self) -> usize {
+        if self == Purpose::DeviceCode { 40 } else { LENGTH }
     }
 }
 
@@ -74,6 +99,7 @@ const CONSUME: &str = "
     RETURNING subject, payload";
 const LOOK: &str = "SELECT subject, payload, expires_at, used_at FROM one_time_values WHERE value_hash = $1 AND purpose = $2";
 const SUPERSEDE: &str = "DELETE FROM one_time_values WHERE subject = $1 AND purpose = $2 AND used_at IS NULL";
+const WITHDRAW: &str = "DELETE FROM one_time_values WHERE subject = $1 AND purpose = $2";
 const FORGET: &str = "DELETE FROM one_time_values WHERE subject = $1";
 const SWEEP: &str = "
     DELETE FROM one_time_values
@@ -99,9 +125,9 @@ pub fn issue<P: Serialize>(
             let made_at = tx.query_opt(RECENT, recent, |row| row.get::<Millis>(0))?.unwrap_or(now);
             (vault.hash(LINK, &format!("{subject}\0{payload}\0{}", made_at.0)), made_at)
         }
-        Purpose::ResetPassword | Purpose::DeleteUser => {
+        Purpose::ResetPassword | Purpose::DeleteUser | Purpose::DeviceCode => {
             supersede(tx, subject, purpose)?;
-            (random::alphanumeric(rng, LENGTH), now)
+            (random::alphanumeric(rng, purpose.length()), now)
         }
     };
     let hash = vault.hash(HASH, &value);
@@ -110,6 +136,25 @@ pub fn issue<P: Serialize>(
         params![&hash, purpose.name(), subject, &payload, made_at, made_at.plus(purpose.lifetime())],
     )?;
     Ok(value)
+}
+
+/// Makes several values of one purpose for a subject, which the caller has chosen; those before them are gone.
+pub fn issue_set(
+    tx: &mut Tx<'_>,
+    vault: &Vault,
+    purpose: Purpose,
+    subject: &str,
+    values: &[String],
+    now: Millis,
+) -> Result<(), Error> {
+    tx.lock("one-time", &[subject])?;
+    withdraw(tx, subject, purpose)?;
+    for value in values {
+        let hash = vault.hash(HASH, value);
+        let end = now.plus(purpose.lifetime());
+        tx.execute(INSERT, params![&hash, purpose.name(), subject, "null", now, end])?;
+    }
+    Ok(())
 }
 
 /// As much work as [`issue`] for an address that nobody has, so that the time of an answer does not tell: a row that is
@@ -151,6 +196,33 @@ pub fn consume<P: DeserializeOwned>(
     })
 }
 
+/// What would become of a value if it were used up now.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Standing<P> {
+    Good(Found<P>),
+    Used,
+    Expired(Found<P>),
+    Unknown,
+}
+
+/// Looks at a value without using it up, and says of one that does not work why.
+pub fn standing<P: DeserializeOwned>(
+    tx: &mut Tx<'_>,
+    vault: &Vault,
+    purpose: Purpose,
+    value: &str,
+    now: Millis,
+) -> Result<Standing<P>, Error> {
+    let look = |row: &Row<'_>| Ok((read(row)?, row.get::<Millis>(2)?, row.get::<Option<Millis>>(3)?));
+    let found = tx.query_opt(LOOK, params![&vault.hash(HASH, value), purpose.name()], look)?;
+    Ok(match found {
+        None => Standing::Unknown,
+        Some((_, _, Some(_))) => Standing::Used,
+        Some((found, end, None)) if end <= now => Standing::Expired(found),
+        Some((found, _, None)) => Standing::Good(found),
+    })
+}
+
 /// What a value stands for while it works, without using it up.
 pub fn look<P: DeserializeOwned>(
     tx: &mut Tx<'_>,
@@ -180,6 +252,11 @@ pub fn is_good(
 /// Makes the unused values of a subject worthless.
 pub fn supersede(tx: &mut Tx<'_>, subject: &str, purpose: Purpose) -> Result<(), Error> {
     tx.execute(SUPERSEDE, params![subject, purpose.name()]).map(|_| ())
+}
+
+/// Removes the values of a subject and purpose, used or not.
+pub fn withdraw(tx: &mut Tx<'_>, subject: &str, purpose: Purpose) -> Result<(), Error> {
+    tx.execute(WITHDRAW, params![subject, purpose.name()]).map(|_| ())
 }
 
 /// Removes whatever was made for a subject.

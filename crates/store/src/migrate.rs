@@ -13,6 +13,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("0003_guests", include_str!("../migrations/0003_guests.sql")),
     ("0004_billing", include_str!("../migrations/0004_billing.sql")),
     ("0005_hooks", include_str!("../migrations/0005_hooks.sql")),
+    ("0009_keys", include_str!("../migrations/0009_keys.sql")),
     ("0010_methods", include_str!("../migrations/0010_methods.sql")),
 ];
 
