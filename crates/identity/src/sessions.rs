@@ -1,7 +1,7 @@
 //! Sessions: opaque tokens, found by keyed hash, read from the store at every check.
 
 use crate::users::{self, User, UserView};
-use kernel::{Millis, SessionId, UserId, Vault, random};
+use kernel::{Millis, OrganizationId, SessionId, TeamId, UserId, Vault, random};
 use rand::CryptoRng;
 use store::{Error, Row, Tx, params};
 
@@ -84,6 +84,20 @@ const REVOKE: &str = "DELETE FROM sessions WHERE token_hash = $1 AND user_id = $
 const END: &str = "DELETE FROM sessions WHERE token_hash = $1";
 const REVOKE_ALL: &str = "DELETE FROM sessions WHERE user_id = $1 RETURNING id";
 const REVOKE_OTHERS: &str = "DELETE FROM sessions WHERE user_id = $1 AND id <> $2 RETURNING id";
+const ACTIVATE: &str = "UPDATE sessions SET active_organization_id = $2 WHERE id = $1";
+const ACTIVATE_TEAM: &str = "UPDATE sessions SET active_team_id = $2 WHERE id = $1";
+const LEAVE: &str = "
+    UPDATE sessions SET active_organization_id = NULL, active_team_id = NULL
+    WHERE user_id = $2 AND (active_organization_id = $1
+      OR active_team_id IN (SELECT id FROM teams WHERE organization_id = $1))";
+const EMPTY: &str = "
+    UPDATE sessions SET active_organization_id = NULL, active_team_id = NULL WHERE active_organization_id = $1";
+const LEAVE_TEAM: &str =
+    "UPDATE sessions SET active_team_id = NULL WHERE user_id = $2 AND active_team_id = $1";
+const EMPTY_TEAM: &str = "UPDATE sessions SET active_team_id = NULL WHERE active_team_id = $1";
+const EMPTY_TEAMS: &str = "
+    UPDATE sessions SET active_team_id = NULL
+    WHERE active_team_id IN (SELECT id FROM teams WHERE organization_id = $1)";
 const SWEEP: &str =
     "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires_at <= $1 LIMIT 500)";
 
@@ -271,6 +285,45 @@ pub fn revoke_all(tx: &mut Tx<'_>, user: &UserId) -> Result<Vec<SessionId>, Erro
 
 pub fn revoke_others(tx: &mut Tx<'_>, user: &UserId, keep: &SessionId) -> Result<Vec<SessionId>, Error> {
     tx.query(REVOKE_OTHERS, params![user.as_str(), keep.as_str()], read_id)
+}
+
+/// Makes an organization the session's active one, or none. The caller has seen that the user belongs to it.
+pub fn set_active_organization(
+    tx: &mut Tx<'_>,
+    id: &SessionId,
+    organization: Option<&OrganizationId>,
+) -> Result<(), Error> {
+    tx.execute(ACTIVATE, params![id.as_str(), organization.map(OrganizationId::as_str)]).map(|_| ())
+}
+
+/// The same of a team.
+pub fn set_active_team(tx: &mut Tx<'_>, id: &SessionId, team: Option<&TeamId>) -> Result<(), Error> {
+    tx.execute(ACTIVATE_TEAM, params![id.as_str(), team.map(TeamId::as_str)]).map(|_| ())
+}
+
+/// A user is active in an organization and its teams no longer, in no browser; without a user, nobody is.
+pub fn leave_organization(
+    tx: &mut Tx<'_>,
+    organization: &OrganizationId,
+    user: Option<&UserId>,
+) -> Result<(), Error> {
+    match user {
+        Some(user) => tx.execute(LEAVE, params![organization.as_str(), user.as_str()])?,
+        None => {
+            tx.execute(EMPTY, params![organization.as_str()])?;
+            tx.execute(EMPTY_TEAMS, params![organization.as_str()])?
+        }
+    };
+    Ok(())
+}
+
+/// The same of one team.
+pub fn leave_team(tx: &mut Tx<'_>, team: &TeamId, user: Option<&UserId>) -> Result<(), Error> {
+    match user {
+        Some(user) => tx.execute(LEAVE_TEAM, params![team.as_str(), user.as_str()])?,
+        None => tx.execute(EMPTY_TEAM, params![team.as_str()])?,
+    };
+    Ok(())
 }
 
 fn read_id(row: &Row<'_>) -> Result<SessionId, Error> {

@@ -51,6 +51,26 @@ text_id!(
     AccountId
 );
 text_id!(
+    /// A passkey of a user.
+    PasskeyId
+);
+text_id!(
     /// A visitor without an account.
     GuestId
+);
+text_id!(
+    /// An organization that users belong to.
+    OrganizationId
+);
+text_id!(
+    /// A user's place in an organization.
+    MemberId
+);
+text_id!(
+    /// An invitation to an organization; its link holds it.
+    InvitationId
+);
+text_id!(
+    /// A team of an organization.
+    TeamId
 );
