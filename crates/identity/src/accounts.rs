@@ -1,5 +1,6 @@
 //! Accounts: the ways a user signs in. A password is the account of the provider `credential`.
 
+use crate::one_time::{self, Purpose};
 use kernel::{AccountId, Millis, UserId};
 use rand::CryptoRng;
 use store::{Error, Row, Tx, params};
@@ -73,6 +74,7 @@ pub fn set_password(
     now: Millis,
     rng: &mut impl CryptoRng,
 ) -> Result<(), Error> {
+    end_challenges(tx, user)?;
     tx.execute(SET_PASSWORD, params![AccountId::new(rng).as_str(), user.as_str(), hash, now]).map(|_| ())
 }
 
@@ -84,7 +86,13 @@ pub fn replace_password(
     new: &str,
     now: Millis,
 ) -> Result<bool, Error> {
+    end_challenges(tx, user)?;
     Ok(tx.execute(REPLACE_PASSWORD, params![user.as_str(), old, new, now])? == 1)
+}
+
+/// What waits for a second factor was begun with the password of before.
+fn end_challenges(tx: &mut Tx<'_>, user: &UserId) -> Result<(), Error> {
+    one_time::supersede(tx, user.as_str(), Purpose::SecondFactor)
 }
 
 /// Stores a better hash of the same password.

@@ -44,6 +44,13 @@ pub fn succeed(tx: &mut Tx<'_>, vault: &Vault, subject: &str) -> Result<(), Erro
     tx.execute(CLEAR, params![&short]).map(|_| ())
 }
 
+/// What was begun turned out to be no guess.
+pub fn give_back(tx: &mut Tx<'_>, vault: &Vault, subject: &str) -> Result<(), Error> {
+    let (short, long) = keys(vault, subject);
+    tx.execute(GIVE_BACK, params![&long])?;
+    tx.execute(GIVE_BACK, params![&short]).map(|_| ())
+}
+
 /// The password was replaced by mail: what was guessed before is worth nothing any more, and the owner comes in at once,
 /// however often somebody else has guessed.
 pub fn forget(tx: &mut Tx<'_>, vault: &Vault, subject: &str) -> Result<(), Error> {

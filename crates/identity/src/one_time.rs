@@ -129,6 +129,10 @@ pub fn issue<P: Serialize>(
             supersede(tx, subject, purpose)?;
             (random::alphanumeric(rng, purpose.length()), now)
         }
+        // Each browser has its own.
+        Purpose::SecondFactor | Purpose::TrustedDevice | Purpose::BackupCode | Purpose::Passkey => {
+            (random::alphanumeric(rng, purpose.length()), now)
+        }
     };
     let hash = vault.hash(HASH, &value);
     tx.execute(
