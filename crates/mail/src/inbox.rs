@@ -1,5 +1,6 @@
 //! The inbox of `dev`: mails that were captured instead of sent, as their recipients would see them.
 
+use crate::message::Content;
 use crate::outbox;
 use crate::templates::{Templates, links_in};
 use kernel::{Millis, Vault};
@@ -49,8 +50,12 @@ pub fn captured(
         let (recipient, message) = outbox::open(vault, &to, &sealed)?;
         let mail = templates.render(&message, recipient.name.as_deref()).ok()?;
         let links = links_in(&mail.text);
+        let code = match message.content() {
+            Content::Code(code) => Some(code.as_str().to_owned()),
+            Content::Link(_) => None,
+        };
         let (subject, text, html) = (mail.subject, mail.text, mail.html);
-        Some(CapturedMail { id, to, subject, text, html, links, code: None, created_at: created_at.iso() })
+        Some(CapturedMail { id, to, subject, text, html, links, code, created_at: created_at.iso() })
     };
     Ok(rows.into_iter().filter_map(shown).collect())
 }

@@ -17,7 +17,7 @@ mod worker;
 
 pub use address::{Address, AddressError, Recipient, Sender, SenderError};
 pub use inbox::{CapturedMail, captured};
-pub use message::{Link, LinkError, Message};
+pub use message::{Code, CodeUse, Link, LinkError, Message};
 pub use outbox::{Outbox, enqueue, pretend, sweep};
 pub use templates::{Rendered, TemplateProblem, Templates, links_in};
 pub use transport::{Checked, Smtp, SmtpUrlError, Transport};

@@ -54,6 +54,65 @@ impl From<Link> for String {
     }
 }
 
+/// The code of a mail that people type. `Debug` does not show it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Code(String);
+
+impl Code {
+    pub fn new(code: String) -> Code {
+        Code(code)
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+/// What a mailed code is for; its template says it in words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CodeUse {
+    SignIn,
+    VerifyEmail,
+    ResetPassword,
+    ChangeEmail,
+    SecondFactor,
+}
+
+impl CodeUse {
+    const ALL: [CodeUse; 5] = [
+        CodeUse::SignIn,
+        CodeUse::VerifyEmail,
+        CodeUse::ResetPassword,
+        CodeUse::ChangeEmail,
+        CodeUse::SecondFactor,
+    ];
+
+    /// As templates compare it.
+    pub fn name(self) -> &'static str {
+        match self {
+            CodeUse::SignIn => "sign-in",
+            CodeUse::VerifyEmail => "verify-email",
+            CodeUse::ResetPassword => "reset-password",
+            CodeUse::ChangeEmail => "change-email",
+            CodeUse::SecondFactor => "second-factor",
+        }
+    }
+}
+
+/// What a mail is there to bring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Content<'a> {
+    Link(&'a Link),
+    Code(&'a Code),
+}
+
 /// A mail that Tollgate sends. The stored form is the JSON of this type: a variant or a field that was released keeps
 /// its name, because mails written by the older program wait for the newer one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,6 +130,10 @@ pub enum Message {
     DeleteAccount { url: Link },
     /// To the owner of an address that somebody tried to sign up with. The link is the sign-in page and holds no token.
     AddressTaken { url: Link },
+    /// To whoever asked to sign in by mail.
+    MagicLink { url: Link },
+    /// To whoever asked for a code instead of a link.
+    Code { code: Code, purpose: CodeUse },
     /// To a user whose balance has just become low.
     CreditsLow { available: i64, unit: String, url: Link },
     /// To a user of whose credits some end soon.
@@ -89,23 +152,27 @@ impl Message {
             Message::VerifyNewEmail { .. } => "verify-new-email",
             Message::DeleteAccount { .. } => "delete-account",
             Message::AddressTaken { .. } => "address-taken",
+            Message::MagicLink { .. } => "magic-link",
+            Message::Code { .. } => "code",
             Message::CreditsLow { .. } => "credits-low",
             Message::CreditsEnding { .. } => "credits-ending",
             Message::TopUpOff { .. } => "top-up-off",
         }
     }
 
-    pub fn url(&self) -> &Link {
+    pub fn content(&self) -> Content<'_> {
         match self {
+            Message::Code { code, .. } => Content::Code(code),
             Message::VerifyEmail { url }
             | Message::ResetPassword { url }
             | Message::ConfirmEmailChange { url, .. }
             | Message::VerifyNewEmail { url }
             | Message::DeleteAccount { url }
             | Message::AddressTaken { url }
+            | Message::MagicLink { url }
             | Message::CreditsLow { url, .. }
             | Message::CreditsEnding { url, .. }
-            | Message::TopUpOff { url, .. } => url,
+            | Message::TopUpOff { url, .. } => Content::Link(url),
         }
     }
 
@@ -120,11 +187,13 @@ impl Message {
                 vec![("amount", amount.to_string()), ("unit", unit.clone()), ("ends_at", ends_at.clone())]
             }
             Message::TopUpOff { pack, .. } => vec![("pack", pack.clone())],
+            Message::Code { purpose, .. } => vec![("purpose", purpose.name().into())],
             Message::VerifyEmail { .. }
             | Message::ResetPassword { .. }
             | Message::VerifyNewEmail { .. }
             | Message::DeleteAccount { .. }
-            | Message::AddressTaken { .. } => Vec::new(),
+            | Message::AddressTaken { .. }
+            | Message::MagicLink { .. } => Vec::new(),
         }
     }
 
@@ -132,7 +201,7 @@ impl Message {
     pub(crate) fn samples() -> Vec<Message> {
         let url = || Link("https://app.example.com/sample?token=abc&callbackURL=%2Fhome".into());
         let new_email = Address::parse("new.address@example.com").expect("a plain address passes");
-        vec![
+        let mut samples = vec![
             Message::VerifyEmail { url: url() },
             Message::ResetPassword { url: url() },
             Message::ConfirmEmailChange { new_email, url: url() },
@@ -147,7 +216,10 @@ impl Message {
                 url: url(),
             },
             Message::TopUpOff { pack: "small".into(), url: url() },
-        ]
+            Message::MagicLink { url: url() },
+        ];
+        samples.extend(CodeUse::ALL.map(|purpose| Message::Code { code: Code("482913".into()), purpose }));
+        samples
     }
 }
 
@@ -157,10 +229,10 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn debug_of_a_message_shows_no_link() {
+    fn debug_of_a_message_shows_no_link_and_no_code() {
         for message in Message::samples() {
             let shown = format!("{message:?}");
-            assert!(!shown.contains("token") && !shown.contains("http"), "{shown}");
+            assert!(!["token", "http", "482913"].iter().any(|secret| shown.contains(secret)), "{shown}");
         }
     }
 

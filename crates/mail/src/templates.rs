@@ -1,12 +1,12 @@
 //! The words of the mails: built-in templates, replaced one by one by files of the operator's folder.
 //!
 //! Every mail has a `.txt`, whose first line is `Subject: …`, and a `.html`. Values are escaped in `.html` and never in
-//! `.txt`. The values are `app_name`, `url`, `name` (none when it would not greet), what the mail is about (see
+//! `.txt`. The values are `app_name`, `url` or `code`, `name` (none when it would not greet), what the mail is about (see
 //! [`Message::values`]), and in `.html` the `subject`; another name is an error. All templates are rendered once when
 //! they are loaded, so that a mistake is reported at start, with its file and line, and not by a mail that cannot be
 //! sent.
 
-use crate::message::Message;
+use crate::message::{Content, Message};
 use minijinja::value::Value;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior};
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,6 +35,10 @@ const BUILT_IN: &[(&str, &str)] = built_in![
     "delete-account.html",
     "address-taken.txt",
     "address-taken.html",
+    "magic-link.txt",
+    "magic-link.html",
+    "code.txt",
+    "code.html",
     "credits-low.txt",
     "credits-low.html",
     "credits-ending.txt",
@@ -113,7 +117,10 @@ impl Templates {
         let mut values: BTreeMap<&str, Value> = BTreeMap::new();
         values.insert("app_name", Value::from(self.app_name.as_str()));
         values.insert("name", name.map_or(Value::from(()), Value::from));
-        values.insert("url", Value::from(message.url().as_str()));
+        match message.content() {
+            Content::Link(url) => values.insert("url", Value::from(url.as_str())),
+            Content::Code(code) => values.insert("code", Value::from(code.as_str())),
+        };
         values.extend(message.values().into_iter().map(|(name, value)| (name, Value::from(value))));
         let written = self.render_one(&text_name, &values)?;
         let (subject, text) = split_subject(&written).ok_or_else(|| {
@@ -121,7 +128,9 @@ impl Templates {
         })?;
         values.insert("subject", Value::from(subject.as_str()));
         // The engine's own escaping also writes `/` as an entity, which readers that only look for links do not undo.
-        values.insert("url", Value::from_safe_string(escape_url(message.url().as_str())));
+        if let Content::Link(url) = message.content() {
+            values.insert("url", Value::from_safe_string(escape_url(url.as_str())));
+        }
         let html = self.render_one(&html_name, &values)?;
         Ok(Rendered { subject, text, html })
     }
@@ -149,14 +158,29 @@ impl Templates {
 
     fn check(&self, message: &Message, rendered: &Rendered) -> Vec<TemplateProblem> {
         let mut problems = Vec::new();
-        let url = message.url().as_str();
-        if links_in(&rendered.text) != [url] {
-            let what = "the text must hold one link and no other: `{{ url }}`, on a line of its own";
-            problems.push(self.found(&format!("{}.txt", message.template()), None, what));
-        }
-        if first_target(&rendered.html) != Some(escape_url(url).as_str()) {
-            let what = "the first link must be `<a href=\"{{ url }}\">`";
-            problems.push(self.found(&format!("{}.html", message.template()), None, what));
+        let (text, html) = (format!("{}.txt", message.template()), format!("{}.html", message.template()));
+        match message.content() {
+            Content::Link(url) => {
+                if links_in(&rendered.text) != [url.as_str()] {
+                    let what = "the text must hold one link and no other: `{{ url }}`, on a line of its own";
+                    problems.push(self.found(&text, None, what));
+                }
+                if first_target(&rendered.html) != Some(escape_url(url.as_str()).as_str()) {
+                    problems.push(self.found(&html, None, "the first link must be `<a href=\"{{ url }}\">`"));
+                }
+            }
+            Content::Code(code) => {
+                if first_code(&rendered.text) != Some(code.as_str()) {
+                    problems.push(self.found(
+                        &text,
+                        None,
+                        "the first number of six digits must be `{{ code }}`",
+                    ));
+                }
+                if !rendered.html.contains(code.as_str()) {
+                    problems.push(self.found(&html, None, "it must show `{{ code }}`"));
+                }
+            }
         }
         problems
     }
@@ -246,6 +270,12 @@ pub fn links_in(text: &str) -> Vec<String> {
     links
 }
 
+/// The first number of six digits in a plain text: what a mail with a code is about.
+pub fn first_code(text: &str) -> Option<&str> {
+    let mut words = text.split(|c: char| !c.is_ascii_alphanumeric());
+    words.find(|word| word.len() == 6 && word.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
 /// Where the first link of an HTML text leads, as it is written there.
 fn first_target(html: &str) -> Option<&str> {
     let (_, after) = html.split_once("href=")?;
@@ -278,7 +308,11 @@ mod tests {
             for (state, name) in [("named", Some("Ada & Söhne")), ("nameless", None)] {
                 let mail = templates.render(&message, name).unwrap();
                 let whole = format!("{}\n=== text\n{}=== html\n{}", mail.subject, mail.text, mail.html);
-                insta::assert_snapshot!(format!("{}-{state}", message.template()), whole);
+                let about = match &message {
+                    Message::Code { purpose, .. } => format!("code-{}", purpose.name()),
+                    message => message.template().to_string(),
+                };
+                insta::assert_snapshot!(format!("{about}-{state}"), whole);
             }
         }
     }
