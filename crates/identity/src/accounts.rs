@@ -100,6 +100,17 @@ pub fn rehash_password(tx: &mut Tx<'_>, user: &UserId, old: &str, new: &str) -> 
     tx.execute(REHASH, params![user.as_str(), old, new]).map(|_| ())
 }
 
+/// Scopes as they are kept, with those that came in addition.
+pub fn merge_scopes(kept: Option<&str>, more: &[String]) -> String {
+    let mut scopes: Vec<&str> = kept.unwrap_or("").split(',').filter(|scope| !scope.is_empty()).collect();
+    for scope in more {
+        if !scopes.contains(&scope.as_str()) {
+            scopes.push(scope);
+        }
+    }
+    scopes.join(",")
+}
+
 /// Removes an account by its id, but never the last one.
 pub fn unlink(tx: &mut Tx<'_>, user: &UserId, id: &AccountId) -> Result<Unlinked, Error> {
     tx.lock("accounts of user", &[user.as_str()])?;

@@ -16,6 +16,7 @@ pub mod one_time;
 pub mod organizations;
 pub mod passkeys;
 pub mod passwords;
+pub mod providers;
 pub mod second_factor;
 pub mod service_keys;
 pub mod sessions;

@@ -24,6 +24,8 @@ pub enum Purpose {
     Passkey,
     /// What a device without a keyboard keeps while it waits.
     DeviceCode,
+    /// A sign-in that was begun at a provider, or the linking of an account there.
+    ProviderSignIn,
 }
 
 impl Purpose {
@@ -38,6 +40,7 @@ impl Purpose {
             Purpose::BackupCode => "backup-code",
             Purpose::Passkey => "passkey",
             Purpose::DeviceCode => "device-code",
+            Purpose::ProviderSignIn => "provider-sign-in",
         }
     }
 
@@ -46,7 +49,7 @@ impl Purpose {
         match self {
             Purpose::ResetPassword | Purpose::VerifyEmail | Purpose::ChangeEmail => kernel::time::HOUR,
             Purpose::DeleteUser => kernel::time::DAY,
-            Purpose::SecondFactor => 10 * kernel::time::MINUTE,
+            Purpose::SecondFactor | Purpose::ProviderSignIn => 10 * kernel::time::MINUTE,
             Purpose::TrustedDevice => 30 * kernel::time::DAY,
             // Until they are used or replaced.
             Purpose::BackupCode => 36_500 * kernel::time::DAY,
@@ -130,9 +133,11 @@ pub fn issue<P: Serialize>(
             (random::alphanumeric(rng, purpose.length()), now)
         }
         // Each browser has its own.
-        Purpose::SecondFactor | Purpose::TrustedDevice | Purpose::BackupCode | Purpose::Passkey => {
-            (random::alphanumeric(rng, purpose.length()), now)
-        }
+        Purpose::SecondFactor
+        | Purpose::TrustedDevice
+        | Purpose::BackupCode
+        | Purpose::Passkey
+        | Purpose::ProviderSignIn => (random::alphanumeric(rng, purpose.length()), now),
     };
     let hash = vault.hash(HASH, &value);
     tx.execute(

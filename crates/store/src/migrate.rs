@@ -13,6 +13,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("0003_guests", include_str!("../migrations/0003_guests.sql")),
     ("0004_billing", include_str!("../migrations/0004_billing.sql")),
     ("0005_hooks", include_str!("../migrations/0005_hooks.sql")),
+    ("0006_providers", include_str!("../migrations/0006_providers.sql")),
     ("0007_second_factors", include_str!("../migrations/0007_second_factors.sql")),
     ("0008_organizations", include_str!("../migrations/0008_organizations.sql")),
     ("0009_keys", include_str!("../migrations/0009_keys.sql")),
