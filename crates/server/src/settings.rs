@@ -17,6 +17,8 @@ pub struct Settings {
     pub email_password: EmailPasswordSettings,
     pub accounts: AccountSettings,
     pub methods: MethodSettings,
+    pub api_keys: ApiKeySettings,
+    pub device: DeviceSettings,
     pub guest: GuestSettings,
     pub rate_limit: RateLimitSettings,
     /// What proxies' requests ask for, by path and method.
@@ -145,6 +147,20 @@ impl MethodSettings {
     pub fn has(self, switch: Switch) -> bool {
         self.0 & 1 << switch as u32 != 0
     }
+}
+
+/// Keys that users make.
+#[derive(Debug, Clone)]
+pub struct ApiKeySettings {
+    /// What a new key may: so many uses in a window of so many milliseconds; 0 uses: any number.
+    pub rate_limit: (i64, i64),
+}
+
+/// Sign-in of devices without a keyboard.
+#[derive(Debug, Clone)]
+pub struct DeviceSettings {
+    /// How long a device has to wait before it asks again, in milliseconds.
+    pub interval: i64,
 }
 
 /// Visitors without an account.

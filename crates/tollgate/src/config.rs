@@ -22,7 +22,7 @@ use guest_terms::Guest;
 use kernel::{Secret, TrustedOrigins, TrustedProxies};
 use keys::{Default_, Key};
 use mail::{Sender, Smtp};
-use server::settings::{MethodSettings, Switch};
+use server::settings::{ApiKeySettings, DeviceSettings, MethodSettings, Switch};
 use source::Gathered;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -47,6 +47,8 @@ pub struct Config {
     pub email_password: EmailPassword,
     pub accounts: Accounts,
     pub methods: MethodSettings,
+    pub api_keys: ApiKeySettings,
+    pub device: DeviceSettings,
     pub credits: credits::Settings,
     pub gate: gate::rules::Rules,
     pub guest: Guest,
@@ -245,6 +247,13 @@ impl Builder {
                 delete_needs_mail: self.flag("accounts.delete_needs_mail"),
             },
             methods: self.methods(),
+            api_keys: ApiKeySettings {
+                rate_limit: (
+                    self.count("api_keys.rate_limit_max") as i64,
+                    self.duration("api_keys.rate_limit_window"),
+                ),
+            },
+            device: DeviceSettings { interval: self.duration("device.interval") },
             gate: self.gate_rules(&credits.features, &guest.allowances.actions),
             stripe: self.stripe_terms(&credits.units),
             credits,

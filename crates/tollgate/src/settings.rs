@@ -46,6 +46,8 @@ pub fn settings(config: &Config, mode: Mode) -> Result<Settings, Failure> {
             delete_needs_mail: config.accounts.delete_needs_mail,
         },
         methods: config.methods,
+        api_keys: config.api_keys.clone(),
+        device: config.device.clone(),
         guest: GuestSettings {
             enabled: config.guest.enabled,
             secrets: guest_secrets(config)?,

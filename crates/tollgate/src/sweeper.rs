@@ -20,11 +20,15 @@ pub struct Keep {
 /// One chunk of one table; true when more may be left.
 type Sweep = fn(&mut Tx<'_>, Millis, &Keep) -> Result<bool, Error>;
 
-const SWEEPS: [(&str, Sweep); 8] = [
+const SWEEPS: [(&str, Sweep); 10] = [
     ("sessions", |tx, now, keep| identity::sessions::sweep(tx, now.minus(keep.retention.ended_sessions))),
     ("one-time values", |tx, now, keep| {
         identity::one_time::sweep(tx, now.minus(keep.retention.one_time_values))
     }),
+    ("device codes", |tx, now, keep| {
+        identity::device_codes::sweep(tx, now.minus(keep.retention.one_time_values))
+    }),
+    ("API keys", |tx, now, keep| identity::api_keys::sweep(tx, now.minus(keep.retention.ended_sessions))),
     ("mails", |tx, now, keep| Ok(mail::sweep(tx, now, keep.retention.sent_mails)? > 0)),
     ("counters", |tx, now, _| Counters::sweep_in(tx, now)),
     ("events", |tx, now, keep| {

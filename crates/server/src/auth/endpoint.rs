@@ -12,6 +12,7 @@ use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, SET_COOKIE};
 use http::request::Parts;
 use identity::LiveSession;
+use identity::api_keys::ApiKey;
 use kernel::signed::decode_uri_component;
 use kernel::{ClientAddress, Millis, UserId};
 use serde::Serialize;
@@ -44,6 +45,27 @@ pub enum Access {
     Fresh,
 }
 
+/// What somebody without a session is told where one is demanded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignedOut {
+    /// `UNAUTHORIZED`, as nearly everywhere.
+    Coded,
+    /// 401 without a word.
+    Bare,
+    /// 401 with a text and no code.
+    Says(&'static str),
+}
+
+impl SignedOut {
+    pub fn failure(self) -> Failure {
+        match self {
+            SignedOut::Coded => super::error::Code::Unauthorized.into(),
+            SignedOut::Bare => Failure::Empty(StatusCode::UNAUTHORIZED),
+            SignedOut::Says(text) => Failure::Message(StatusCode::UNAUTHORIZED, text),
+        }
+    }
+}
+
 /// The facts about an endpoint that the pipeline, the documentation and the authorization matrix need.
 #[derive(Debug, Clone, Copy)]
 pub struct Spec {
@@ -59,6 +81,7 @@ pub struct Spec {
     pub link: bool,
     /// Where this is switched off, there is no such route.
     pub switch: Option<Switch>,
+    pub signed_out: SignedOut,
 }
 
 impl Spec {
@@ -72,6 +95,7 @@ impl Spec {
             signs_in: false,
             link: false,
             switch: None,
+            signed_out: SignedOut::Coded,
         }
     }
 
@@ -85,6 +109,7 @@ impl Spec {
             signs_in: false,
             link: false,
             switch: None,
+            signed_out: SignedOut::Coded,
         }
     }
 
@@ -95,6 +120,11 @@ impl Spec {
     /// A part of what can be switched off.
     pub const fn of(self, switch: Switch) -> Spec {
         Spec { switch: Some(switch), ..self }
+    }
+
+    /// What is told without a session, where it is not the usual.
+    pub const fn signed_out(self, signed_out: SignedOut) -> Spec {
+        Spec { signed_out, ..self }
     }
 
     pub const fn signing_in(self) -> Spec {
@@ -111,6 +141,11 @@ pub trait Endpoint: 'static {
     /// Reads and checks the body and the query; every problem is noted, and a single one ends the request.
     fn read(fields: &mut Fields) -> Self::Input;
 
+    /// What a caller is told whose body or query cannot be read.
+    fn unreadable(failure: Failure) -> Failure {
+        failure
+    }
+
     fn run(call: Call, input: Self::Input) -> impl Future<Output = Outcome> + Send;
 }
 
@@ -119,11 +154,15 @@ pub trait Endpoint: 'static {
 pub fn document<E: Endpoint>() -> RouteDoc {
     let mut fields = Fields::new(None, Vec::new(), Vec::new());
     E::read(&mut fields);
-    let asked = fields.into_asked();
+    let (asked, kinds) = fields.into_asked();
     let list = |in_query: bool| -> &'static [Field] {
+        let kind_of = |asked: &super::fields::Asked| {
+            let told = kinds.iter().find(|(name, _)| *name == asked.name).map(|(_, kind)| *kind);
+            told.unwrap_or(if asked.flag { Kind::Boolean } else { Kind::Text })
+        };
         let field = |asked: &super::fields::Asked| Field {
             name: asked.name,
-            kind: if asked.flag { Kind::Boolean } else { Kind::Text },
+            kind: kind_of(asked),
             required: asked.required,
             note: "",
         };
@@ -172,12 +211,20 @@ pub struct Call {
     pub presented: Arc<Presented>,
     /// Present for every endpoint whose access demands it.
     pub session: Option<LiveSession>,
+    /// The key that stands in for a session, where keys may: `session` is then made up for this request, opens nothing and
+    /// is never fresh.
+    pub key: Option<ApiKey>,
 }
 
 impl Call {
     /// The session of an endpoint that demands one.
     pub fn signed_in(&self) -> Result<&LiveSession, Failure> {
         self.session.as_ref().ok_or(super::error::Code::Unauthorized.into())
+    }
+
+    /// The session, unless it is only a key's: for what a person has to do in person.
+    pub fn in_person(&self) -> Option<&LiveSession> {
+        self.session.as_ref().filter(|_| self.key.is_none())
     }
 
     pub fn user_agent(&self) -> &str {
@@ -272,6 +319,11 @@ impl Reply {
     pub fn grant(mut self, grant: Grant) -> Reply {
         self.grant = Some(grant);
         self
+    }
+
+    /// Nothing for a browser to keep.
+    pub fn without_cookies(self) -> Reply {
+        Reply { cookies: Vec::new(), grant: None, ..self }
     }
 
     pub fn take_grant(&mut self) -> Option<Grant> {

@@ -15,6 +15,15 @@ pub enum Failure {
     /// An error of the contract whose status depends on the route.
     #[error("{code}")]
     Coded { status: StatusCode, code: &'static str, message: &'static str },
+    /// An error in the form of OAuth, as the device flow answers.
+    #[error("{error}: {description}")]
+    OAuth { status: StatusCode, error: &'static str, description: String },
+    /// An API key was used too often, or its uses are used up.
+    #[error("{code}")]
+    KeyLimited { code: &'static str, message: &'static str, wait: Option<i64> },
+    /// An error whose text names what was sent.
+    #[error("{message}")]
+    Named { status: StatusCode, code: Option<&'static str>, message: String },
     /// An error that has a text but no code.
     #[error("{1}")]
     Message(StatusCode, &'static str),
@@ -32,6 +41,9 @@ pub enum Failure {
     /// Too many wrong passwords for one account.
     #[error("too many attempts")]
     Locked { retry_at: Millis, now: Millis },
+    /// Too many wrong answers where a second factor was asked for.
+    #[error("too many wrong codes")]
+    FactorLocked { retry_at: Millis, now: Millis },
     #[error("{0}")]
     Store(#[from] store::Error),
     #[error("{0}")]
@@ -103,6 +115,25 @@ codes! {
     FailedToCreateUser "FAILED_TO_CREATE_USER" UNPROCESSABLE_ENTITY "Failed to create user";
     UserExists "USER_ALREADY_EXISTS_USE_ANOTHER_EMAIL" UNPROCESSABLE_ENTITY "User already exists. Use another email.";
     UserNotFound "USER_NOT_FOUND" BAD_REQUEST "User not found";
+    OtpExpired "OTP_HAS_EXPIRED" BAD_REQUEST "OTP has expired";
+    OtpNotConfigured "OTP_NOT_CONFIGURED" BAD_REQUEST "OTP is not available";
+    TotpNotEnabled "TOTP_NOT_ENABLED" BAD_REQUEST "TOTP not enabled";
+    TotpAlreadyEnabled "TOTP_ALREADY_ENABLED" BAD_REQUEST "TOTP is already enabled";
+    TwoFactorNotEnabled "TWO_FACTOR_NOT_ENABLED" BAD_REQUEST "Two factor isn't enabled";
+    BackupCodesNotEnabled "BACKUP_CODES_NOT_ENABLED" BAD_REQUEST "Backup codes aren't enabled";
+    InvalidBackupCode "INVALID_BACKUP_CODE" UNAUTHORIZED "Invalid backup code";
+    InvalidCode "INVALID_CODE" UNAUTHORIZED "Invalid code";
+    TooManyCodes "TOO_MANY_ATTEMPTS_REQUEST_NEW_CODE" BAD_REQUEST "Too many attempts. Please request a new code.";
+    InvalidTwoFactorCookie "INVALID_TWO_FACTOR_COOKIE" UNAUTHORIZED "Invalid two factor cookie";
+    ChallengeNotFound "CHALLENGE_NOT_FOUND" BAD_REQUEST "Challenge not found";
+    NotYourPasskey "YOU_ARE_NOT_ALLOWED_TO_REGISTER_THIS_PASSKEY" UNAUTHORIZED "You are not allowed to register this passkey";
+    RegistrationUnreadable "FAILED_TO_VERIFY_REGISTRATION" BAD_REQUEST "Failed to verify registration";
+    RegistrationRefused "FAILED_TO_VERIFY_REGISTRATION" INTERNAL_SERVER_ERROR "Failed to verify registration";
+    PasskeyTaken "PREVIOUSLY_REGISTERED" BAD_REQUEST "Previously registered";
+    PasskeyUnknown "PASSKEY_NOT_FOUND" UNAUTHORIZED "Passkey not found";
+    PasskeyAbsent "PASSKEY_NOT_FOUND" NOT_FOUND "Passkey not found";
+    PasskeyRefused "AUTHENTICATION_FAILED" BAD_REQUEST "Authentication failed";
+    PasskeyNotSigned "AUTHENTICATION_FAILED" UNAUTHORIZED "Authentication failed";
 }
 
 /// How long a caller should stay away when the database or the hashing pool cannot answer.
@@ -122,6 +153,22 @@ impl Failure {
                 answer(status, message, Some(code))
             }
             Failure::Coded { status, code, message } => answer(status, message, Some(code)),
+            Failure::OAuth { status, error, description } => {
+                Reply::json(&OAuthBody { error, error_description: &description }).status(status)
+            }
+            Failure::KeyLimited { code, message, wait } => {
+                let details = wait.map(|milliseconds| Details { try_again_in: milliseconds });
+                let reply = Reply::json(&DetailedBody { message, code, details });
+                let reply = reply.status(StatusCode::TOO_MANY_REQUESTS);
+                match wait {
+                    Some(wait) => {
+                        let seconds = ((wait + 999) / 1_000).max(1).to_string();
+                        reply.header_text(RETRY_AFTER.as_str(), &seconds)
+                    }
+                    None => reply,
+                }
+            }
+            Failure::Named { status, code, message } => answer(status, &message, code),
             Failure::Message(status, message) => answer(status, message, None),
             Failure::Validation(message) => {
                 answer(StatusCode::BAD_REQUEST, &message, Some("VALIDATION_ERROR"))
@@ -145,6 +192,16 @@ impl Failure {
                     StatusCode::TOO_MANY_REQUESTS,
                     "Too many wrong passwords for this account. Wait, or reset the password by mail.",
                     Some("TOO_MANY_ATTEMPTS"),
+                )
+                .header_text("x-retry-after", &seconds)
+                .header_text(RETRY_AFTER.as_str(), &seconds)
+            }
+            Failure::FactorLocked { retry_at, now } => {
+                let seconds = ((retry_at.0 - now.0 + 999) / 1_000).max(1).to_string();
+                answer(
+                    StatusCode::TOO_MANY_REQUESTS,
+                    "Too many failed verification attempts. Your account is temporarily locked. Please try again later.",
+                    Some("ACCOUNT_TEMPORARILY_LOCKED"),
                 )
                 .header_text("x-retry-after", &seconds)
                 .header_text(RETRY_AFTER.as_str(), &seconds)
@@ -180,6 +237,27 @@ struct Body<'a> {
     message: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct OAuthBody<'a> {
+    error: &'a str,
+    error_description: &'a str,
+}
+
+#[derive(Serialize)]
+struct DetailedBody<'a> {
+    message: &'a str,
+    code: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    details: Option<Details>,
+}
+
+#[derive(Serialize)]
+struct Details {
+    /// In milliseconds.
+    #[serde(rename = "tryAgainIn")]
+    try_again_in: i64,
 }
 
 /// An error as clients read it.

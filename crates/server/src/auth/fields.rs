@@ -1,7 +1,10 @@
 //! Reading an endpoint's input: members of the body and parameters of the query, checked as the original's schemas
 //! check them, with their wording.
 
+mod structured;
+
 use super::error::Failure;
+use crate::openapi::Kind;
 use serde_json::{Map, Value};
 
 /// The input of one request, and the problems found while reading it.
@@ -12,6 +15,8 @@ pub struct Fields {
     issues: Vec<String>,
     failure: Option<Failure>,
     asked: Vec<Asked>,
+    /// Of those that are neither texts nor flags.
+    kinds: Vec<(&'static str, Kind)>,
 }
 
 /// A member or parameter that an endpoint looked for: the documentation is made of these.
@@ -33,7 +38,7 @@ pub enum Nullable {
 
 impl Fields {
     pub fn new(body: Option<Value>, query: Vec<(String, String)>, path: Vec<String>) -> Fields {
-        Fields { body, query, path, issues: Vec::new(), failure: None, asked: Vec::new() }
+        Fields { body, query, path, issues: Vec::new(), failure: None, asked: Vec::new(), kinds: Vec::new() }
     }
 
     /// The first failure of its own kind, or all problems in one.
@@ -45,12 +50,16 @@ impl Fields {
         }
     }
 
-    /// What the endpoint looked for.
-    pub fn into_asked(self) -> Vec<Asked> {
-        self.asked
+    /// What the endpoint looked for, and what of it is neither a text nor a flag.
+    pub fn into_asked(self) -> (Vec<Asked>, Vec<(&'static str, Kind)>) {
+        (self.asked, self.kinds)
     }
 
     fn ask(&mut self, name: &'static str, required: bool, flag: bool) {
+        // What stands within a member is part of it.
+        if name.contains('.') {
+            return;
+        }
         self.asked.push(Asked { name, in_query: false, flag, required });
     }
 
@@ -58,8 +67,11 @@ impl Fields {
         self.body.as_ref()?.as_object()
     }
 
-    fn member(&self, name: &str) -> Option<&Value> {
-        self.object()?.get(name)
+    /// A member, or one within a member: `data.name`.
+    fn member(&self, path: &str) -> Option<&Value> {
+        let mut names = path.split('.');
+        let first = self.object()?.get(names.next()?)?;
+        names.try_fold(first, |value, name| value.as_object()?.get(name))
     }
 
     /// The body must be an object; without this call a body may be absent altogether.
@@ -179,6 +191,60 @@ impl Fields {
                 self.issues.push(format!("[body.{name}] Invalid input: a null character cannot be stored"));
             }
         }
+    }
+
+    /// A number from `least` on.
+    pub fn maybe_number(&mut self, name: &'static str, least: Option<i64>) -> Option<f64> {
+        self.ask(name, false, false);
+        let value = self.member(name)?;
+        let Some(number) = value.as_f64() else {
+            let found = kind(value);
+            self.expected(name, "number", found);
+            return None;
+        };
+        if let Some(least) = least.filter(|least| number < *least as f64) {
+            self.problem(name, &format!("Too small: expected number to be >={least}"));
+        }
+        Some(number)
+    }
+
+    /// The same where null is another thing to say.
+    pub fn nullable_number(&mut self, name: &'static str, least: Option<i64>) -> Option<Option<f64>> {
+        if matches!(self.member(name), Some(Value::Null)) {
+            self.ask(name, false, false);
+            return Some(None);
+        }
+        self.maybe_number(name, least).map(Some)
+    }
+
+    /// There is an object to look into.
+    pub fn has_object(&self) -> bool {
+        self.object().is_some()
+    }
+
+    /// A problem that only the endpoint knows of.
+    pub fn problem(&mut self, name: &str, message: &str) {
+        self.issues.push(format!("[body.{name}] {message}"));
+    }
+
+    /// A whole number in the query, not below zero.
+    pub fn maybe_query_count(&mut self, name: &'static str) -> Option<usize> {
+        let text = self.maybe_query(name)?;
+        let count = text.parse().ok();
+        if count.is_none() {
+            self.issues.push(format!("[query.{name}] Invalid input: expected a whole number from 0 on"));
+        }
+        count
+    }
+
+    /// A parameter that must be one of these.
+    pub fn maybe_query_of(&mut self, name: &'static str, options: &[&str]) -> Option<String> {
+        let text = self.maybe_query(name)?;
+        if !options.contains(&text.as_str()) {
+            let listed = options.join("\"|\"");
+            self.issues.push(format!("[query.{name}] Invalid option: expected one of \"{listed}\""));
+        }
+        Some(text)
     }
 
     /// A member of any kind.

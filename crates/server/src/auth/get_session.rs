@@ -1,5 +1,6 @@
 //! `/get-session` and its alias `/session`: the plain check that every page and backend makes.
 
+use super::api_keys;
 use super::current::{self, Refresh};
 use super::endpoint::{Access, BodyKind, Call, Endpoint, Outcome, Reply, Spec};
 use super::error::Code;
@@ -66,7 +67,7 @@ impl Endpoint for PostSession {
     }
 
     async fn run(call: Call, input: Input) -> Outcome {
-        if !call.app.settings.session.defer_refresh {
+        if !call.app.settings.session.defer_refresh && call.key.is_none() {
             return Ok(uncached(super::error::Failure::from(Code::DeferRequired).into_reply()));
         }
         let refresh = if input.disable_refresh { Refresh::No } else { Refresh::Yes };
@@ -75,6 +76,9 @@ impl Endpoint for PostSession {
 }
 
 async fn answer(call: &Call, refresh: Refresh, tell_due: bool) -> Outcome {
+    if let (Some(key), Some(live)) = (&call.key, &call.session) {
+        return Ok(api_keys::session_reply(call, key, live));
+    }
     // Nothing to tell where nothing is ever extended.
     let tell_due = tell_due && !call.presented.dont_remember;
     if call.presented.token.is_none() {

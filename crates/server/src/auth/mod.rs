@@ -5,6 +5,7 @@
 //! forget a check or change its place. docs/reference/better-auth.md says where we differ from the original on purpose.
 
 mod accounts;
+mod api_keys;
 mod beginning;
 mod billing;
 mod body;
@@ -13,6 +14,7 @@ pub(crate) mod cookies;
 mod credits;
 pub(crate) mod current;
 mod delete_user;
+mod device;
 mod email_change;
 mod endpoint;
 mod error;
@@ -95,6 +97,16 @@ endpoints![
     multi_session::ListDeviceSessions,
     multi_session::SetActive,
     multi_session::Revoke,
+    api_keys::CreateKey,
+    api_keys::ListKeys,
+    api_keys::GetKey,
+    api_keys::UpdateKey,
+    api_keys::DeleteKey,
+    device::DeviceCode,
+    device::DeviceToken,
+    device::DeviceLook,
+    device::DeviceApprove,
+    device::DeviceDeny,
     credits::CreditsBalance,
     credits::CreditsEntries,
     credits::CreditsUsage,
@@ -107,6 +119,8 @@ endpoints![
     billing::BillingCancel,
     billing::BillingResume,
     billing::BillingInvoices,
+    billing::BillingTopUp,
+    billing::BillingSetTopUp,
     misc::Alive,
     misc::ErrorPage,
 ];

@@ -6,7 +6,7 @@ use super::current::{self, Presented, Refresh, Resolved};
 use super::endpoint::{Access, BodyKind, Call, Endpoint, Grant, Method, Outcome, Reply, Spec};
 use super::error::{Code, Failure};
 use super::fields::{Fields, has_flag};
-use super::{body, callback, multi_session, origin_guard, rates};
+use super::{api_keys, body, callback, multi_session, origin_guard, rates};
 use crate::app::App;
 use crate::edge::{self, Refusal, RequestContext};
 use crate::settings::Switch;
@@ -95,6 +95,10 @@ async fn serve<E: Endpoint>(app: Arc<App>, names: Arc<Names>, request: Request) 
     let mut before = Vec::new();
     let outcome = steps::<E>(&app, &names, &presented, &parts, body, &mut before).await;
     let mut reply = outcome.unwrap_or_else(Failure::into_reply);
+    if api_keys::header(&app, &parts.headers).is_some() {
+        // A program shows its key each time, and nothing may take its place.
+        return reply.without_cookies().into_response();
+    }
     // A session that the endpoint hands out stands behind one that was just extended, and so wins, as in the original;
     // one that it ends is not extended first.
     if !reply.ends_session() {
@@ -128,20 +132,26 @@ async fn steps<E: Endpoint>(
     if spec.link {
         callback::check_link(trusted, &query)?;
     }
+    let opened = api_keys::open(app, &parts.headers, &context).await?;
     let extend = !app.settings.session.defer_refresh && !has_flag(&query, "disableRefresh");
     let mut fields = Fields::new(parsed, query, segments(spec.path, parts.uri.path()));
     let input = E::read(&mut fields);
-    fields.finish()?;
+    fields.finish().map_err(E::unreadable)?;
     if spec.signs_in {
         origin_guard::check_first_sign_in(&parts.headers, trusted)?;
     }
-    let session = match spec.access {
-        Access::Anyone => None,
-        access => {
+    let (key, by_key) = opened.unzip();
+    let session = match (spec.access, by_key) {
+        (_, Some(live)) => {
+            let resolved = Resolved { session: Some(live), ..Resolved::default() };
+            admit(app, &spec, resolved, &context)?
+        }
+        (Access::Anyone, None) => None,
+        (_, None) => {
             let refresh = if extend { Refresh::Yes } else { Refresh::No };
             let resolved = current::resolve(app, presented, refresh, context.now).await?;
             before.extend(current::cookie_lines(app, names, presented, &resolved));
-            admit(app, access, resolved, &context)?
+            admit(app, &spec, resolved, &context)?
         }
     };
     let call = Call {
@@ -152,18 +162,19 @@ async fn steps<E: Endpoint>(
         request: parts.clone(),
         presented: presented.clone(),
         session,
+        key,
     };
     E::run(call, input).await
 }
 
 fn admit(
     app: &App,
-    access: Access,
+    spec: &Spec,
     resolved: Resolved,
     context: &RequestContext,
 ) -> Result<Option<identity::LiveSession>, Failure> {
-    match (access, resolved.session) {
-        (Access::SignedIn | Access::Fresh, None) => Err(Code::Unauthorized.into()),
+    match (spec.access, resolved.session) {
+        (Access::SignedIn | Access::Fresh, None) => Err(spec.signed_out.failure()),
         (Access::Fresh, Some(live))
             if !live.session.is_fresh(app.settings.session.fresh_age, context.now) =>
         {

@@ -10,6 +10,10 @@ const GENERAL: Rule = Rule { window: 10 * SECOND, max: 100 };
 const SENSITIVE: Rule = Rule { window: 10 * SECOND, max: 3 };
 const MAILING: Rule = Rule { window: 60 * SECOND, max: 3 };
 
+/// Looking for a device by its code: whoever guesses codes has these tries.
+const DEVICE: Rule = Rule { window: 1_800 * SECOND, max: 5 };
+const DEVICE_PATH: &str = "/device";
+
 const MAILING_PATHS: [&str; 5] = [
     "/request-password-reset",
     "/send-verification-email",
@@ -25,7 +29,9 @@ fn rule_of(app: &App, path: &str) -> (Rule, bool) {
     if let Some(rule) = configured(app, path) {
         return (rule, false);
     }
-    if prefix_of(&MAILING_PATHS, path).is_some() {
+    if path == DEVICE_PATH {
+        (DEVICE, false)
+    } else if prefix_of(&MAILING_PATHS, path).is_some() {
         (MAILING, false)
     } else if prefix_of(&SENSITIVE_PATHS, path).is_some() {
         (SENSITIVE, false)

@@ -62,6 +62,10 @@ impl<'a> Visit<'a> {
         Visit { pages, headers, context, cookies: Vec::new() }
     }
 
+    pub fn pages(&self) -> &'a Pages {
+        self.pages
+    }
+
     pub async fn get(&mut self, path: &str) -> Answer {
         self.ask(Method::GET, path, Body::empty()).await
     }

@@ -6,6 +6,7 @@
 
 mod assets;
 mod billing;
+mod device;
 mod door;
 mod form;
 mod money;
@@ -14,6 +15,7 @@ mod sign_in;
 
 use crate::app::App;
 use crate::openapi::{Auth, Door, RouteDoc};
+use crate::settings::Switch;
 use crate::views::Views;
 use axum::Router;
 use axum::body::Body;
@@ -31,6 +33,13 @@ pub const ROUTES: &[RouteDoc] = &[
     page(RouteDoc::get("/sign-up", "Where people make an account")).query(sign_in::QUERY),
     page(RouteDoc::post("/sign-up", "Makes an account and goes on")).notes(FORM),
     page(RouteDoc::post("/sign-out", "Signs out")).notes(FORM),
+    page(RouteDoc::get("/device", "Where people type the code that a device shows"))
+        .auth(Auth::Session)
+        .query(device::QUERY)
+        .answers(&[(200, "The page"), (303, "To `/sign-in`"), (404, "Switched off")]),
+    page(RouteDoc::post("/device", "Shows which device it is; then lets it in or turns it away"))
+        .auth(Auth::Session)
+        .notes(FORM),
     page(RouteDoc::get("/billing", "What one has, and what can be bought"))
         .auth(Auth::Session)
         .query(billing::QUERY)
@@ -85,13 +94,18 @@ pub fn router(app: &Arc<App>, door: Router) -> Router {
             "sign-in.html",
             "sign-up.html",
             "billing.html",
+            "device.html",
             "go-on.html",
             "problem.html"
         ]),
         policy: HeaderValue::try_from(policy).expect("origins are visible ASCII"),
         payment,
     });
-    Router::new()
+    let mut router = Router::new();
+    if app.settings.methods.has(Switch::DeviceAuthorization) {
+        router = router.route("/device", get(device::page).post(device::decide));
+    }
+    router
         .route("/sign-in", get(sign_in::page).post(sign_in::sign_in))
         .route("/sign-up", get(sign_in::new_page).post(sign_in::sign_up))
         .route("/sign-out", post(sign_in::sign_out))

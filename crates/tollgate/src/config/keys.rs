@@ -70,12 +70,14 @@ const ALLOWANCES: &str = "Write allowances = { generate = 3, \"image.preview\" =
 const ADDRESS_ALLOWANCES: &str = "Write address_allowances = { generate = 15 }.";
 const YEAR: i64 = 365 * DAY;
 
-pub const SECTIONS: [(&str, &str); 16] = [
+pub const SECTIONS: [(&str, &str); 18] = [
     ("cookies", "The session cookies."),
     ("session", "How long sessions live."),
     ("email_password", "Accounts with an e-mail address and a password."),
     ("accounts", "What users may do to their own accounts."),
     ("methods", "Ways to carry a session and markers beside it that can be switched off."),
+    ("api_keys", "Keys that users and organizations make for programs (`methods.api_keys`)."),
+    ("device", "Sign-in of devices without a keyboard (`methods.device_authorization`)."),
     ("credits", "The ledger: its units, what things cost, and what new users get."),
     ("guest", "Visitors without an account: a signed cookie, and what they may try before they sign up."),
     ("gate", "What `/api/gate/forward` tells reverse proxies."),
@@ -292,6 +294,24 @@ pub const KEYS: &[Key] = &[
         Flag,
         Is("false"),
         "A user's key in `x-api-key` counts as a session at every route of the Better Auth door.",
+    ),
+    key(
+        "api_keys.rate_limit_max",
+        Count { min: 0, max: 1_000_000_000 },
+        Is("10"),
+        "How often a new key may be used within its window; 0: any number of times. A key that exists keeps its own.",
+    ),
+    key(
+        "api_keys.rate_limit_window",
+        Duration { min: SECOND, max: YEAR },
+        Is("24h"),
+        "The window of a new key: the count begins anew when the last use is older than that.",
+    ),
+    key(
+        "device.interval",
+        Duration { min: SECOND, max: 60 * SECOND },
+        Is("5s"),
+        "How long a device waits before it asks again; one that does not wait is told to slow down.",
     ),
     key(
         "credits.units",
