@@ -1,6 +1,7 @@
 //! What Stripe says becomes rows and entries: synchronous, within one transaction, and nothing when it was done before.
 
 use crate::books::{Books, Problem};
+use crate::catalogue::Rollover;
 use crate::checkouts::{self, Checkout, Kind, Status};
 use crate::customers;
 use crate::desk::{Outcome, Terms};
@@ -9,6 +10,7 @@ use crate::payments::{self, Effect, Money, Paid};
 use crate::stripe::objects::{Invoice, PaymentIntent, Ref, Refund, Session, Subscription};
 use crate::subscriptions::{self, from_seconds};
 use crate::told;
+use crate::topups;
 use credits::{Owner, Source};
 use store::Tx;
 
@@ -22,7 +24,7 @@ pub(crate) fn apply(
         Said::Nothing => Ok(Outcome::default()),
         Said::Session(session) => apply_session(tx, books, session),
         Said::Payment { intent, refunds, disputes } => {
-            let mut effects = top_up(tx, books, intent)?;
+            let mut effects = top_up(tx, books, terms, intent)?;
             let captured = intent.captured();
             let refunded = refunds.iter().filter(|refund| counts(refund)).map(|refund| refund.amount).sum();
             let money = Money { payment_intent: &intent.id, captured, refunded, disputes };
@@ -84,6 +86,7 @@ fn apply_session(tx: &mut Tx<'_>, books: Books<'_>, session: &Session) -> Result
             credits: checkouts::credits_for(&checkout, session)?,
             source: Source::Paid,
             expires_at: None,
+            rollover: Rollover::None,
             reason: "purchase",
         };
         effects.extend(payments::grant(tx, books, &paid)?);
@@ -96,14 +99,20 @@ fn apply_session(tx: &mut Tx<'_>, books: Books<'_>, session: &Session) -> Result
 }
 
 /// An automatic top-up has no session: the payment itself is what was bought.
-fn top_up(tx: &mut Tx<'_>, books: Books<'_>, intent: &PaymentIntent) -> Result<Vec<Effect>, Problem> {
+fn top_up(
+    tx: &mut Tx<'_>,
+    books: Books<'_>,
+    terms: &Terms,
+    intent: &PaymentIntent,
+) -> Result<Vec<Effect>, Problem> {
     let checkout = checkouts::of_payment(tx, &intent.id)?.filter(|checkout| checkout.kind == Kind::TopUp);
     let Some(checkout) = checkout else { return Ok(Vec::new()) };
     let status = match intent.status.as_str() {
         "succeeded" => Status::Paid,
         "processing" => Status::Processing,
-        "requires_capture" => Status::Open,
-        _ => Status::Failed,
+        "canceled" => Status::Failed,
+        // Whoever made it calls it off if it was declined, and then it has failed for good.
+        _ => checkout.status,
     };
     let mut effects = Vec::new();
     if status == Status::Paid {
@@ -120,6 +129,7 @@ fn top_up(tx: &mut Tx<'_>, books: Books<'_>, intent: &PaymentIntent) -> Result<V
             credits,
             source: Source::Paid,
             expires_at: None,
+            rollover: Rollover::None,
             reason: "automatic top-up",
         };
         effects.extend(payments::grant(tx, books, &paid)?);
@@ -127,6 +137,12 @@ fn top_up(tx: &mut Tx<'_>, books: Books<'_>, intent: &PaymentIntent) -> Result<V
     if status != checkout.status {
         checkouts::set_status(tx, &checkout, status, Some(&intent.id), books.now)?;
         effects.push(Effect::Noted(format!("the top-up of {} is {}", checkout.item, status.name())));
+    }
+    match status {
+        Status::Paid => topups::succeeded(tx, &checkout, books.now)?,
+        Status::Failed => topups::failed(tx, books, &checkout, terms.page.as_ref(), intent.reason())?,
+        _ if intent.waits_for_its_owner() => topups::pause(tx, &checkout, books.now, None)?,
+        _ => {}
     }
     Ok(effects)
 }
@@ -166,8 +182,9 @@ fn apply_invoice(
     }
     let trial_end = subscription.and_then(|subscription| subscription.trial_end).map(from_seconds);
     for due in subscriptions::dues(&terms.catalogue, invoice, trial_end) {
-        if due.expires_at <= books.now {
-            // The event comes after the end of what was paid for; credits that have ended already help nobody.
+        if due.expires_at <= books.now && due.rollover == Rollover::None {
+            // The event comes after the end of what was paid for; credits that have ended already help nobody. What would have
+            // been carried over by now is.
             effects.push(Effect::Noted(format!("the period of {} is over: nothing is granted", due.plan)));
             continue;
         }
@@ -182,6 +199,7 @@ fn apply_invoice(
             credits: due.credits,
             source: Source::Plan,
             expires_at: Some(due.expires_at),
+            rollover: due.rollover,
             reason: due.reason,
         };
         effects.extend(payments::grant(tx, books, &paid)?);

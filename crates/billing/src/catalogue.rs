@@ -80,9 +80,36 @@ impl Interval {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rollover {
     None,
-    /// At most so many live on.
+    /// They are carried over until the owner has so many that were.
     Capped(i64),
     Full,
+}
+
+impl Rollover {
+    pub fn name(self) -> &'static str {
+        match self {
+            Rollover::None => "none",
+            Rollover::Capped(_) => "capped",
+            Rollover::Full => "full",
+        }
+    }
+
+    /// The cap, if there is one.
+    pub fn cap(self) -> Option<i64> {
+        match self {
+            Rollover::Capped(most) => Some(most),
+            Rollover::None | Rollover::Full => None,
+        }
+    }
+
+    /// As the ledger is told.
+    pub(crate) fn most(self) -> Option<i64> {
+        match self {
+            Rollover::None => None,
+            Rollover::Capped(most) => Some(most),
+            Rollover::Full => Some(credits::MAX_AMOUNT),
+        }
+    }
 }
 
 impl Catalogue {

@@ -2,10 +2,12 @@
 //! already is done, so that nothing depends on which events came, how often and in which order.
 
 use crate::books::{Books, Problem, owner};
+use crate::catalogue::Rollover;
 use crate::stripe::objects::Dispute;
 use crate::told;
+use crate::topups;
 use crate::worth::Payment;
-use credits::{Action, Charge, NewGrant, Owner, Refusal, Shortfall, Source};
+use credits::{Action, NewGrant, Owner, Refusal, Shortfall, Source};
 use kernel::Millis;
 use store::{Error, Row, Tx, params};
 
@@ -59,6 +61,7 @@ pub struct Paid<'a> {
     pub credits: i64,
     pub source: Source,
     pub expires_at: Option<Millis>,
+    pub rollover: Rollover,
     pub reason: &'a str,
 }
 
@@ -212,6 +215,7 @@ pub fn grant(tx: &mut Tx<'_>, books: Books<'_>, paid: &Paid<'_>) -> Result<Optio
         reason: Some(paid.reason.to_owned()),
         metadata: None,
         source_ref: Some(paid.key.to_owned()),
+        rollover: paid.rollover.most(),
     });
     let item = paid.item.to_owned();
     match books.apply(tx, paid.owner, paid.unit, action) {
@@ -260,6 +264,9 @@ pub fn settle(
         ];
         tx.execute(PUT_DISPUTE, values)?;
         told::dispute(tx, &rows[0], dispute, (known, standing), books.now)?;
+        if known != Some(standing) && standing != Standing::Ours {
+            topups::switch_off(tx, &rows[0].owner, topups::DISPUTED, books.now)?;
+        }
     }
     let mut effects = Vec::new();
     for row in rows {
@@ -287,15 +294,15 @@ fn settle_one(
         OnDispute::ClawBack => (with_open, 0),
         OnDispute::Freeze => (gone(lost), with_open - gone(lost)),
     };
-    if row.frozen != frozen {
-        row.thaw(tx, books, effects)?;
-    }
+    let hold_before = row.hold_no;
     if target > row.taken_back {
         row.take_back(tx, books, policy.shortfall, target - row.taken_back, effects)?;
+        topups::calm(tx, &row.owner, &row.unit)?;
     } else if target < row.taken_back {
         row.give_back(tx, books, row.taken_back - target, effects)?;
     }
-    if row.frozen != frozen {
+    // What was taken back came out of the freeze as far as it could, perhaps more of it than was decided.
+    if row.frozen != frozen || row.hold_no != hold_before {
         row.freeze(tx, books, frozen, effects)?;
     }
     let values = params![
@@ -335,8 +342,9 @@ pub struct Granted {
 }
 
 impl Granted {
+    /// What is frozen for this payment goes first.
     fn take_back(
-        &self,
+        &mut self,
         tx: &mut Tx<'_>,
         books: Books<'_>,
         shortfall: Shortfall,
@@ -345,6 +353,7 @@ impl Granted {
     ) -> Result<(), Problem> {
         let action = Action::ClawBack {
             amount,
+            frozen: self.hold_no,
             grant: Some(self.grant_no),
             shortfall,
             reason: format!("money for {} went back", self.item),
@@ -353,6 +362,7 @@ impl Granted {
         let answer = books.apply(tx, &self.owner, &self.unit, action)?;
         let seq = answer.figures.entry.ok_or_else(|| Problem::Odd("a claw-back without an entry".into()))?;
         tx.execute(ADD_TAKEBACK, params![&self.id, seq, amount, answer.figures.amount])?;
+        self.hold_no = answer.figures.hold;
         let (owner, unit, item) = (self.owner.clone(), self.unit.clone(), self.item.clone());
         effects.push(Effect::TakenBack { owner, unit, credits: answer.figures.amount, item });
         Ok(())
@@ -393,7 +403,7 @@ impl Granted {
         Ok(())
     }
 
-    /// What is there; what was spent already cannot be kept from being spent.
+    /// So much of what is there; what was spent already cannot be kept from being spent.
     fn freeze(
         &mut self,
         tx: &mut Tx<'_>,
@@ -401,40 +411,24 @@ impl Granted {
         amount: i64,
         effects: &mut Vec<Effect>,
     ) -> Result<(), Problem> {
-        let hold = |amount| Action::Hold {
-            charge: Charge { amount, ..Charge::default() },
-            expires_in: None,
-            reason: Some(format!("the payment for {} is disputed", self.item)),
-            metadata: None,
-        };
-        let mut held = amount;
-        let mut answer = books.apply(tx, &self.owner, &self.unit, hold(amount));
-        if let Err(Problem::Refused(Refusal::Insufficient { available, .. })) = answer {
-            held = available.max(0);
-            answer = match held {
-                0 => {
-                    self.frozen = amount;
-                    return Ok(());
-                }
-                held => books.apply(tx, &self.owner, &self.unit, hold(held)),
-            };
+        let before = std::mem::replace(&mut self.frozen, amount);
+        if amount == 0 && self.hold_no.is_none() {
+            return Ok(());
         }
-        self.hold_no = answer?.figures.hold;
-        self.frozen = amount;
-        effects.push(Effect::Frozen { owner: self.owner.clone(), unit: self.unit.clone(), credits: held });
-        Ok(())
-    }
-
-    fn thaw(&mut self, tx: &mut Tx<'_>, books: Books<'_>, effects: &mut Vec<Effect>) -> Result<(), Problem> {
-        self.frozen = 0;
-        let Some(hold) = self.hold_no.take() else { return Ok(()) };
-        let answer = match books.apply(tx, &self.owner, &self.unit, Action::Release { hold }) {
-            // An operator released it by hand.
-            Err(Problem::Refused(Refusal::Conflict { .. })) => return Ok(()),
-            answer => answer?,
-        };
+        let reason = format!("the payment for {} is disputed", self.item);
+        let action = Action::Freeze { amount, instead_of: self.hold_no, reason };
+        let figures = books.apply(tx, &self.owner, &self.unit, action)?.figures;
         let (owner, unit) = (self.owner.clone(), self.unit.clone());
-        effects.push(Effect::Thawed { owner, unit, credits: answer.figures.amount });
+        if amount == 0 {
+            self.hold_no = None;
+            effects.push(Effect::Thawed { owner, unit, credits: figures.amount });
+        } else if figures.hold != self.hold_no {
+            self.hold_no = figures.hold;
+            effects.push(match amount < before {
+                true => Effect::Thawed { owner, unit, credits: before - amount },
+                false => Effect::Frozen { owner, unit, credits: figures.amount },
+            });
+        }
         Ok(())
     }
 }

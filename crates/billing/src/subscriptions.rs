@@ -1,7 +1,7 @@
 //! Plans that run: what Stripe says about them, and what a paid invoice of theirs is worth.
 
 use crate::books::{Problem, owner};
-use crate::catalogue::{Catalogue, Plan};
+use crate::catalogue::{Catalogue, Plan, Rollover};
 use crate::stripe::objects::{Invoice, InvoiceLine, Subscription};
 use crate::worth;
 use credits::Owner;
@@ -145,6 +145,8 @@ pub struct Due {
     pub unit: String,
     pub credits: i64,
     pub expires_at: Millis,
+    /// A trial's credits end with it.
+    pub rollover: Rollover,
     pub reason: &'static str,
 }
 
@@ -170,13 +172,13 @@ pub fn dues(catalogue: &Catalogue, invoice: &Invoice, trial_end: Option<Millis>)
         let expires_at = from_seconds(line.period.end);
         let in_trial = line.amount == 0 && trial_end.is_some_and(|end| expires_at <= end);
         let pieces = line.quantity.unwrap_or(1).max(0);
-        let (credits, reason) = match in_trial {
-            true => (plan.trial_credits, "trial"),
-            false => (plan.credits.saturating_mul(pieces), "period"),
+        let (credits, rollover, reason) = match in_trial {
+            true => (plan.trial_credits, Rollover::None, "trial"),
+            false => (plan.credits.saturating_mul(pieces), plan.rollover, "period"),
         };
         if (1..=credits::MAX_AMOUNT).contains(&credits) {
             let (plan, unit) = (name.to_owned(), plan.unit.clone());
-            dues.push(Due { line: line.id.clone(), plan, unit, credits, expires_at, reason });
+            dues.push(Due { line: line.id.clone(), plan, unit, credits, expires_at, rollover, reason });
         }
     }
     dues.extend(upgrade(&prorated));
@@ -206,6 +208,7 @@ fn upgrade(lines: &[(&InvoiceLine, &str, &Plan)]) -> Option<Due> {
         unit,
         credits,
         expires_at: from_seconds(end),
+        rollover: after.rollover,
         reason: "upgrade",
     })
 }
@@ -235,7 +238,7 @@ fn read(row: &Row<'_>) -> Result<Running, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalogue::{Interval, Rollover};
+    use crate::catalogue::Interval;
     use serde_json::{Value, json};
 
     fn catalogue() -> Catalogue {

@@ -25,7 +25,12 @@ pub struct Lot {
     pub reason: Option<String>,
     pub metadata: Option<String>,
     pub source_ref: Option<String>,
-    /// Its time is over, and what was free of it is written off.
+    /// What is left at its end is carried over, as long as no more than so much is carried over at a time; `None`: it is
+    /// written off.
+    pub rollover: Option<i64>,
+    /// It is what was carried over from another lot.
+    pub carried: bool,
+    /// Its time is over, and nothing of it is free any more.
     pub ended: bool,
 }
 
@@ -90,6 +95,13 @@ pub struct Hold {
     pub ended_at: Option<Millis>,
 }
 
+impl Hold {
+    /// It has no end: it keeps credits from being spent that somebody else may have a claim to. No limit counts it.
+    pub fn is_freeze(&self) -> bool {
+        self.expires_at == NEVER
+    }
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct Limit {
     pub period: Period,
@@ -138,6 +150,8 @@ pub struct Account {
     pub balance: i64,
     pub held: i64,
     pub owed: i64,
+    /// What remains of lots that were carried over.
+    pub carried: i64,
     pub negative_floor: i64,
     pub lot_count: i64,
     pub hold_count: i64,
@@ -192,6 +206,7 @@ impl Account {
             balance: 0,
             held: 0,
             owed: 0,
+            carried: 0,
             negative_floor: 0,
             lot_count: 0,
             hold_count: 0,
@@ -245,11 +260,14 @@ impl Account {
     /// Changes a lot that is here, and keeps the order of open ones true.
     pub(crate) fn change_lot(&mut self, no: i64, change: impl FnOnce(&mut Lot)) {
         let Some(lot) = self.lots.get_mut(&no) else { return };
-        let before = (lot.is_open(), lot.ended);
+        let (before, remaining) = ((lot.is_open(), lot.ended), lot.remaining);
         let drawn = self.drawn.entry(no).or_default();
         (drawn.remaining, drawn.held) = (drawn.remaining - lot.remaining, drawn.held - lot.held);
         change(lot);
         (drawn.remaining, drawn.held) = (drawn.remaining + lot.remaining, drawn.held + lot.held);
+        if lot.carried {
+            self.carried += lot.remaining - remaining;
+        }
         let key = lot.burn_key();
         if lot.is_open() {
             self.order.insert(key);

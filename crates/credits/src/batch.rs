@@ -486,7 +486,10 @@ fn unknown(command: &Command) -> Refusal {
 
 /// Money that comes or goes at Stripe still nets after the owner is gone.
 fn may_touch_closed(action: &Action) -> bool {
-    matches!(action, Action::ClawBack { .. } | Action::Reinstate { .. } | Action::Settle)
+    matches!(
+        action,
+        Action::ClawBack { .. } | Action::Reinstate { .. } | Action::Freeze { .. } | Action::Settle
+    )
 }
 
 fn lack_name(lack: &Lack) -> &'static str {

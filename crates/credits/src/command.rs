@@ -66,6 +66,8 @@ pub struct NewGrant {
     pub metadata: Option<String>,
     /// The payment or period that it stands for.
     pub source_ref: Option<String>,
+    /// See [`crate::Lot::rollover`]. With it the end may be over already: then only what is carried over is left.
+    pub rollover: Option<i64>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -77,10 +79,10 @@ pub enum Action {
         metadata: Option<String>,
         allow_negative: bool,
     },
-    /// Without `expires_in` it lasts until somebody ends it.
+    /// Milliseconds from now.
     Hold {
         charge: Charge,
-        expires_in: Option<i64>,
+        expires_in: i64,
         reason: Option<String>,
         metadata: Option<String>,
     },
@@ -102,9 +104,18 @@ pub enum Action {
         amount: Option<i64>,
         reason: String,
     },
-    /// Takes back what a payment gave; first from the grant of that payment, if it is named.
+    /// Keeps so much from being spent for as long as it is in doubt, as far as there is credit: no limit refuses or counts it.
+    /// It takes the place of an earlier freeze, if that still lasts; an amount of 0 ends it.
+    Freeze {
+        amount: i64,
+        instead_of: Option<i64>,
+        reason: String,
+    },
+    /// Takes back what a payment gave; first what a freeze kept, then from the grant of that payment, if they are named. What is
+    /// left of the freeze stays frozen, as another hold.
     ClawBack {
         amount: i64,
+        frozen: Option<i64>,
         grant: Option<i64>,
         shortfall: Shortfall,
         reason: String,
@@ -150,6 +161,7 @@ impl Action {
             Action::Release { .. } => "release",
             Action::Extend { .. } => "extend",
             Action::Refund { .. } => "refund",
+            Action::Freeze { .. } => "freeze",
             Action::ClawBack { .. } => "clawback",
             Action::Reinstate { .. } => "reinstate",
             Action::Adjust { .. } => "adjust",

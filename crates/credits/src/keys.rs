@@ -52,7 +52,9 @@ impl Place {
             | Action::Adjust { .. }
             | Action::Transfer { .. } => Place::Entry,
             Action::Hold { .. } | Action::Release { .. } | Action::Extend { .. } => Place::Row,
-            Action::Settle | Action::SetFloor { .. } | Action::SetLimit { .. } => Place::Nowhere,
+            Action::Freeze { .. } | Action::Settle | Action::SetFloor { .. } | Action::SetLimit { .. } => {
+                Place::Nowhere
+            }
         }
     }
 }

@@ -81,7 +81,7 @@ fn act(
             debit(settings, account, charge, *allow_negative, header, now)
         }
         Action::Hold { charge, expires_in, reason, metadata } => {
-            let end = expires_in.map_or(NEVER, |time| now.plus(time));
+            let end = now.plus(*expires_in);
             hold(settings, account, charge, end, reason.clone(), metadata.clone(), now)
         }
         Action::Capture { hold, amount, above } => {
@@ -93,9 +93,10 @@ fn act(
             let header = Header { reason: Some(reason.clone()), ..header };
             refund(settings, account, *entry, *amount, header, now)
         }
-        Action::ClawBack { amount, grant, shortfall, reason, source_ref } => {
+        Action::Freeze { amount, instead_of, reason } => freeze(account, *amount, *instead_of, reason, now),
+        Action::ClawBack { amount, frozen, grant, shortfall, reason, source_ref } => {
             let header = Header { reason: Some(reason.clone()), source_ref: source_ref.clone(), ..header };
-            claw_back(account, *amount, *grant, *shortfall, header, now)
+            claw_back(account, *amount, (*frozen, *grant), *shortfall, header, now)
         }
         Action::Reinstate { entry, amount, reason, source_ref } => {
             let header = Header { reason: Some(reason.clone()), source_ref: source_ref.clone(), ..header };
@@ -253,37 +254,58 @@ pub fn settle(account: &mut Account, now: Millis) -> Result<(), Stop> {
     Ok(())
 }
 
-fn end_lot(account: &mut Account, no: i64, at: Millis) {
+pub(crate) fn end_lot(account: &mut Account, no: i64, at: Millis) {
     let Some(free) = account.lots.get(&no).map(Lot::free) else { return };
-    account.change_lot(no, |lot| {
-        lot.ended = true;
-        lot.remaining -= free;
-    });
-    if free > 0 {
-        let part = Part { lot: Some(no), amount: -free };
-        write(account, Kind::Expiry, "expired", vec![part], Header::system("expired"), at);
+    account.change_lot(no, |lot| lot.ended = true);
+    take_off(account, no, free, "expired", at);
+}
+
+/// Takes what is free off a lot that has ended: as much as may be is carried over into a lot without an end, and the rest is
+/// gone. The same whether a lot ends, a hold frees what it kept beyond the end, or something comes back to it.
+fn take_off(account: &mut Account, no: i64, free: i64, why: &str, at: Millis) {
+    let Some(lot) = account.lots.get(&no).filter(|_| free > 0).cloned() else { return };
+    let room = lot.rollover.map_or(0, |most| most.saturating_sub(account.carried).max(0));
+    let kept = free.min(room);
+    account.change_lot(no, |lot| lot.remaining -= free);
+    let off = |amount: i64| vec![Part { lot: Some(no), amount: -amount }];
+    if kept > 0 {
+        let header = Header { source_ref: lot.source_ref.clone(), ..Header::system("carried over") };
+        let out = write(account, Kind::Rollover, "rollover", off(kept), header.clone(), at);
+        let heir = Lot {
+            amount: kept,
+            remaining: 0,
+            held: 0,
+            expires_at: NEVER,
+            created_at: out.created_at,
+            reason: header.reason.clone(),
+            metadata: None,
+            rollover: None,
+            carried: true,
+            ended: false,
+            ..lot
+        };
+        let (_, parts) = add_lot(account, heir);
+        write(account, Kind::Rollover, "rollover", parts, header, at);
+    }
+    if free > kept {
+        write(account, Kind::Expiry, "expired", off(free - kept), Header::system(why), at);
     }
 }
 
-/// Frees held parts; what belongs to a lot that has ended meanwhile is written off.
+/// Frees held parts; what belongs to a lot that has ended meanwhile is taken off it.
 fn free(account: &mut Account, parts: &[Part], at: Millis) {
     let mut lost = Vec::new();
     for part in parts {
         let Some(no) = part.lot else { continue };
         account.held -= part.amount;
         let ended = account.lots.get(&no).is_some_and(|lot| lot.ended);
-        account.change_lot(no, |lot| {
-            lot.held -= part.amount;
-            if ended {
-                lot.remaining -= part.amount;
-            }
-        });
+        account.change_lot(no, |lot| lot.held -= part.amount);
         if ended {
-            lost.push(Part { lot: Some(no), amount: -part.amount });
+            lost.push((no, part.amount));
         }
     }
-    for part in lost {
-        write(account, Kind::Expiry, "expired", vec![part], Header::system("expired while held"), at);
+    for (no, amount) in lost {
+        take_off(account, no, amount, "expired while held", at);
     }
 }
 
@@ -457,7 +479,8 @@ fn note_low_balance(settings: &Settings, account: &mut Account, before: i64, now
 // ---- the commands
 
 fn grant(account: &mut Account, new: &NewGrant, header: &Header, now: Millis) -> Done {
-    if new.expires_at.is_some_and(|end| end <= now) {
+    let is_over = new.expires_at.is_some_and(|end| end <= now);
+    if is_over && new.rollover.is_none() {
         let message = "the end must lie in the future".to_string();
         return Err(Refusal::Invalid { field: "expires_at", message }.into());
     }
@@ -480,10 +503,15 @@ fn grant(account: &mut Account, new: &NewGrant, header: &Header, now: Millis) ->
         reason: new.reason.clone(),
         metadata: new.metadata.clone(),
         source_ref: new.source_ref.clone(),
+        rollover: new.rollover,
+        carried: false,
         ended: false,
     };
     let (no, parts) = add_lot(account, lot);
     let entry = write(account, Kind::Grant, new.source.counter(), parts, header, now);
+    if is_over {
+        end_lot(account, no, now);
+    }
     Ok(Outcome { entry: Some(entry), grant: Some(no), hold: None })
 }
 
@@ -495,6 +523,7 @@ fn add_lot(account: &mut Account, lot: Lot) -> (i64, Vec<Part>) {
     account.owed -= paid;
     account.due_by(lot.expires_at);
     let remaining = lot.amount - paid;
+    account.carried += if lot.carried { remaining } else { 0 };
     account.take_in(Lot { no, remaining, ..lot });
     account.changed.lots.insert(no, true);
     account.changed.account = true;
@@ -544,35 +573,59 @@ fn hold(
         return Err(insufficient(account, charge.amount));
     }
     let parts = pick(account, charge.amount)?;
-    for part in &parts {
+    keep_back(account, &parts);
+    count_spent(account, charge.amount);
+    let no = add_hold(
+        account,
+        Hold {
+            no: 0,
+            amount: charge.amount,
+            captured: 0,
+            status: HoldStatus::Held,
+            feature: charge.feature.clone(),
+            quantity: charge.quantity,
+            price_version: charge.price_version,
+            reason,
+            metadata,
+            parts,
+            expires_at,
+            created_at: now,
+            ended_at: None,
+        },
+    );
+    Ok(Outcome { hold: Some(no), ..Outcome::default() })
+}
+
+/// Marks free parts as held.
+fn keep_back(account: &mut Account, parts: &[Part]) {
+    for part in parts {
         if let Some(no) = part.lot {
             account.change_lot(no, |lot| lot.held += part.amount);
         }
     }
-    account.held += charge.amount;
+    account.held += total(parts);
+}
+
+/// Adds a hold whose parts are marked already, and gives its number.
+fn add_hold(account: &mut Account, hold: Hold) -> i64 {
     account.hold_count += 1;
     let no = account.hold_count;
-    account.due_by(expires_at);
-    count_spent(account, charge.amount);
-    let hold = Hold {
-        no,
-        amount: charge.amount,
-        captured: 0,
-        status: HoldStatus::Held,
-        feature: charge.feature.clone(),
-        quantity: charge.quantity,
-        price_version: charge.price_version,
-        reason,
-        metadata,
-        parts,
-        expires_at,
-        created_at: now,
-        ended_at: None,
-    };
-    account.holds.insert(no, hold);
+    account.due_by(hold.expires_at);
+    account.holds.insert(no, Hold { no, ..hold });
     account.changed.holds.insert(no);
     account.changed.account = true;
-    Ok(Outcome { hold: Some(no), ..Outcome::default() })
+    no
+}
+
+/// Parts behind others, in the order in which they were taken: what is given back comes from the end.
+fn join(mut parts: Vec<Part>, more: Vec<Part>) -> Vec<Part> {
+    for part in more {
+        match parts.last_mut().filter(|last| last.lot == part.lot) {
+            Some(last) => last.amount += part.amount,
+            None => parts.push(part),
+        }
+    }
+    parts
 }
 
 /// A hold that can still be used.
@@ -613,7 +666,7 @@ fn capture(
     if extra > 0 {
         // A hold of an earlier window begins to count in this one when it is captured.
         within_limits(settings, account, now, |limit| {
-            extra + if hold.created_at < limit.starts_at { hold.amount } else { 0 }
+            extra + if hold.is_freeze() || hold.created_at < limit.starts_at { hold.amount } else { 0 }
         })?;
         let floor = if above == Above::Floor { account.negative_floor } else { 0 };
         if account.available() - extra < floor {
@@ -623,27 +676,11 @@ fn capture(
     let more = pick(account, extra)?;
     let spent = wanted.min(hold.amount);
     let (spend, rest) = split(&hold.parts, spent);
-    for part in &spend {
-        if let Some(lot) = part.lot {
-            account.held -= part.amount;
-            account.change_lot(lot, |lot| {
-                lot.held -= part.amount;
-                lot.remaining -= part.amount;
-            });
-        }
-    }
+    take_held(account, &spend);
     take(account, &more, extra);
-    give_limits_back(account, hold.amount, hold.created_at);
+    uncount(account, &hold);
     count_spent(account, spent + extra);
-    let mut parts = spend;
-    for part in more {
-        // In the order in which they were taken: a refund gives back from the end.
-        match parts.last_mut().filter(|last| last.lot == part.lot) {
-            Some(last) => last.amount += part.amount,
-            None => parts.push(part),
-        }
-    }
-    let parts = taken(&parts, spent + extra);
+    let parts = taken(&join(spend, more), spent + extra);
     account.change_hold(no, |hold| {
         hold.status = HoldStatus::Captured;
         hold.captured = spent + extra;
@@ -661,6 +698,26 @@ fn capture(
     let entry = write(account, Kind::Capture, "spent", parts, header, now);
     free(account, &rest, now);
     Ok(Outcome { entry: Some(entry), hold: Some(no), grant: None })
+}
+
+/// What a hold took of the limits.
+fn uncount(account: &mut Account, hold: &Hold) {
+    if !hold.is_freeze() {
+        give_limits_back(account, hold.amount, hold.created_at);
+    }
+}
+
+/// Takes parts that a hold has marked.
+fn take_held(account: &mut Account, parts: &[Part]) {
+    for part in parts {
+        if let Some(no) = part.lot {
+            account.held -= part.amount;
+            account.change_lot(no, |lot| {
+                lot.held -= part.amount;
+                lot.remaining -= part.amount;
+            });
+        }
+    }
 }
 
 /// The first so much of the parts, and the rest.
@@ -687,13 +744,76 @@ fn release(settings: &Settings, account: &mut Account, no: i64, now: Millis) -> 
         hold.status = HoldStatus::Released;
         hold.ended_at = Some(now);
     });
-    give_limits_back(account, hold.amount, hold.created_at);
+    uncount(account, &hold);
     free(account, &hold.parts, now);
     Ok(Outcome { hold: Some(no), ..Outcome::default() })
 }
 
+/// A freeze, if it still lasts.
+fn lasting_freeze(account: &Account, no: Option<i64>) -> Result<Option<Hold>, Stop> {
+    let Some(no) = no else { return Ok(None) };
+    match live_hold(account, no) {
+        Ok(hold) => Ok(Some(hold).filter(Hold::is_freeze)),
+        // Somebody ended it.
+        Err(Stop::Refused(Refusal::Conflict { .. })) => Ok(None),
+        Err(stop) => Err(stop),
+    }
+}
+
+fn freeze(account: &mut Account, amount: i64, instead_of: Option<i64>, reason: &str, now: Millis) -> Done {
+    let old = lasting_freeze(account, instead_of)?;
+    let parts = old.as_ref().map_or(&[][..], |old| &old.parts);
+    let (kept, rest) = split(parts, amount);
+    let more = pick(account, (amount - total(&kept)).min(account.available()).max(0))?;
+    if let Some(old) = &old {
+        if rest.is_empty() && more.is_empty() {
+            return Ok(Outcome { hold: Some(old.no), ..Outcome::default() });
+        }
+        end_freeze(account, old.no, HoldStatus::Released, 0, now);
+    }
+    keep_back(account, &more);
+    let mut fresh = keep_frozen(account, join(kept, more), reason, now);
+    free(account, &rest, now);
+    if fresh.is_none() {
+        fresh = old.map(|old| old.no);
+    }
+    Ok(Outcome { hold: fresh, ..Outcome::default() })
+}
+
+fn end_freeze(account: &mut Account, no: i64, status: HoldStatus, captured: i64, now: Millis) {
+    account.change_hold(no, |hold| {
+        hold.status = status;
+        hold.captured = captured;
+        hold.ended_at = Some(now);
+    });
+}
+
+/// A freeze of parts that are marked already; of nothing there is none.
+fn keep_frozen(account: &mut Account, parts: Vec<Part>, reason: &str, now: Millis) -> Option<i64> {
+    let amount = total(&parts);
+    let hold = Hold {
+        no: 0,
+        amount,
+        captured: 0,
+        status: HoldStatus::Held,
+        feature: None,
+        quantity: None,
+        price_version: None,
+        reason: Some(reason.to_owned()),
+        metadata: None,
+        parts,
+        expires_at: NEVER,
+        created_at: now,
+        ended_at: None,
+    };
+    (amount > 0).then(|| add_hold(account, hold))
+}
+
 fn extend(account: &mut Account, no: i64, expires_at: Millis) -> Done {
-    live_hold(account, no)?;
+    if live_hold(account, no)?.is_freeze() {
+        let message = "the hold has no end: it lasts until what it waits for is decided".into();
+        return Err(Refusal::Conflict { message, refundable: None }.into());
+    }
     account.change_hold(no, |hold| hold.expires_at = expires_at);
     account.due_by(expires_at);
     Ok(Outcome { hold: Some(no), ..Outcome::default() })
@@ -759,7 +879,7 @@ fn give_back(
                 account.change_lot(no, |lot| lot.remaining += part.amount);
                 parts.push(part);
                 if ended {
-                    lost.push(part);
+                    lost.push((no, part.amount));
                 }
             }
             None => {
@@ -785,18 +905,8 @@ fn give_back(
         ..header
     };
     let entry = write(account, kind, &original.counter, parts, header, now);
-    for part in lost {
-        let Some(no) = part.lot else { continue };
-        account.change_lot(no, |lot| lot.remaining -= part.amount);
-        let part = Part { lot: part.lot, amount: -part.amount };
-        write(
-            account,
-            Kind::Expiry,
-            "expired",
-            vec![part],
-            Header::system("expired before it came back"),
-            now,
-        );
+    for (no, amount) in lost {
+        take_off(account, no, amount, "expired before it came back", now);
     }
     Ok(Outcome { entry: Some(entry), ..Outcome::default() })
 }
@@ -817,6 +927,8 @@ fn returned_lot(account: &mut Account, amount: i64, now: Millis) -> Part {
         reason: Some("given back after its debt was paid".into()),
         metadata: None,
         source_ref: None,
+        rollover: None,
+        carried: false,
         ended: false,
     });
     account.changed.lots.insert(no, true);
@@ -826,23 +938,26 @@ fn returned_lot(account: &mut Account, amount: i64, now: Millis) -> Part {
 fn claw_back(
     account: &mut Account,
     amount: i64,
-    grant: Option<i64>,
+    (frozen, grant): (Option<i64>, Option<i64>),
     shortfall: Shortfall,
     header: Header,
     now: Millis,
 ) -> Done {
+    let freeze = lasting_freeze(account, frozen)?;
+    let (kept, rest) = split(freeze.as_ref().map_or(&[][..], |freeze| &freeze.parts), amount);
+    let amount_of_others = amount - total(&kept);
     let mut parts = Vec::new();
     if let Some(no) = grant.filter(|no| *no <= account.lot_count) {
         let Some(lot) = account.lots.get(&no) else { return Err(Stop::Lacks(Lack::TheseLots(vec![no]))) };
-        let part = if lot.ended { 0 } else { lot.free().min(amount) };
+        let part = if lot.ended { 0 } else { lot.free().min(amount_of_others) };
         if part > 0 {
             parts.push(Part { lot: Some(no), amount: part });
         }
     }
     // The named grant may stand in the order as well; what is over is looked for behind it.
     let own = total(&parts);
-    let picked = pick(account, amount)?;
-    let mut left = amount - own;
+    let picked = pick(account, amount_of_others)?;
+    let mut left = amount_of_others - own;
     for part in picked.into_iter().filter(|part| own == 0 || part.lot != grant) {
         let here = part.amount.min(left);
         left -= here;
@@ -850,19 +965,27 @@ fn claw_back(
             parts.push(Part { amount: here, ..part });
         }
     }
+    let short = amount_of_others - total(&parts);
     let taken_now = match shortfall {
         Shortfall::Owe => amount,
-        Shortfall::Clamp => total(&parts),
+        Shortfall::Clamp => amount - short,
     };
     fits(account, -taken_now)?;
-    take(account, &parts, taken_now);
-    let header = match amount - total(&parts) {
+    take_held(account, &kept);
+    take(account, &parts, taken_now - total(&kept));
+    let mut still_frozen = None;
+    if let Some(freeze) = &freeze {
+        end_freeze(account, freeze.no, HoldStatus::Captured, total(&kept), now);
+        still_frozen = keep_frozen(account, rest, freeze.reason.as_deref().unwrap_or_default(), now);
+    }
+    let header = Header { hold_no: freeze.map(|freeze| freeze.no), ..header };
+    let header = match short {
         0 => header,
         short => Header { metadata: Some(format!("{{\"shortfall\":{short}}}")), ..header },
     };
-    let parts = taken(&parts, taken_now);
+    let parts = taken(&join(kept, parts), taken_now);
     let entry = write(account, Kind::Clawback, "clawed", parts, header, now);
-    Ok(Outcome { entry: Some(entry), ..Outcome::default() })
+    Ok(Outcome { entry: Some(entry), hold: still_frozen, ..Outcome::default() })
 }
 
 fn adjust(account: &mut Account, amount: i64, header: Header, now: Millis) -> Done {
@@ -881,6 +1004,8 @@ fn adjust(account: &mut Account, amount: i64, header: Header, now: Millis) -> Do
             reason: header.reason.clone(),
             metadata: None,
             source_ref: None,
+            rollover: None,
+            carried: false,
             ended: false,
         };
         let (no, parts) = add_lot(account, lot);

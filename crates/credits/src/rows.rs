@@ -18,12 +18,13 @@ const CHUNK: usize = 1_024;
 macro_rules! account_columns {
     () => {
         "id, owner, unit, version, seq, hash, last_at, balance, held, owed, negative_floor, lot_count, hold_count, next_due, \
-         has_limits, closed, drawn"
+         has_limits, closed, drawn, carried"
     };
 }
 macro_rules! lot_columns {
     () => {
-        "no, source, amount, remaining, held, priority, expires_at, created_at, reason, metadata, source_ref, ended"
+        "no, source, amount, remaining, held, priority, expires_at, created_at, reason, metadata, source_ref, ended, \
+         rollover, carried"
     };
 }
 macro_rules! hold_columns {
@@ -83,8 +84,10 @@ const GIVEN_BACK: &str = "
 const SPENT_SINCE: &str = "
     SELECT CAST(COALESCE(SUM(-amount), 0) AS BIGINT) FROM credit_entries
     WHERE account_id = $1 AND seq >= $2 AND (kind IN ('debit', 'capture') OR (kind = 'refund' AND refund_of >= $2))";
+// Nothing is spent by what is frozen.
 const HELD_SINCE: &str = "
-    SELECT no, amount FROM credit_holds WHERE account_id = $1 AND status = 'held' AND created_at >= $2";
+    SELECT no, amount FROM credit_holds
+    WHERE account_id = $1 AND status = 'held' AND created_at >= $2 AND expires_at < 9223372036854775807";
 pub(crate) fn read_account(row: &Row<'_>) -> Result<Account, Error> {
     let owner = row.text(1)?;
     let owner = Owner::parse(owner).ok_or_else(|| Error::Fault(format!("an account of {owner}")))?;
@@ -104,6 +107,7 @@ pub(crate) fn read_account(row: &Row<'_>) -> Result<Account, Error> {
         has_limits: row.get(14)?,
         closed: row.get(15)?,
         drawn: read_drawn(row.text(16)?)?,
+        carried: row.get(17)?,
         ..fresh
     };
     account.stored = Some(account.indexed());
@@ -129,6 +133,8 @@ pub(crate) fn read_lot(row: &Row<'_>) -> Result<Lot, Error> {
         metadata: row.get(9)?,
         source_ref: row.get(10)?,
         ended: row.get(11)?,
+        rollover: row.get(12)?,
+        carried: row.get(13)?,
     })
 }
 
@@ -279,7 +285,7 @@ fn spent_since(tx: &mut Tx<'_>, account: &Account, since: Millis) -> Result<i64,
         held += if account.holds.contains_key(&no) { 0 } else { amount };
     }
     for hold in account.holds.values() {
-        let counts = hold.status == HoldStatus::Held && hold.created_at >= since;
+        let counts = hold.status == HoldStatus::Held && hold.created_at >= since && !hold.is_freeze();
         held += if counts { hold.amount } else { 0 };
     }
     Ok(stored + unwritten + held)

@@ -70,6 +70,7 @@ pub fn due(
             reason: Some("sign-up".into()),
             metadata: None,
             source_ref: None,
+            rollover: None,
         }),
         actor: "system".into(),
         request_id: None,

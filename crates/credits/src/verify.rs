@@ -376,7 +376,7 @@ fn judge_rows(tx: &mut Tx<'_>, chains: &mut [Chain]) -> Result<(), Error> {
     let ids: Vec<String> = chains.iter().map(|chain| chain.id.clone()).collect();
     let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
     let mut accounts = rows_of(tx, rows::ACCOUNTS, &ids, 0, rows::read_account)?;
-    let mut lots = rows_of(tx, LOTS_OF, &ids, 12, |row| Ok((rows::read_lot(row)?, row.get::<bool>(13)?)))?;
+    let mut lots = rows_of(tx, LOTS_OF, &ids, 14, |row| Ok((rows::read_lot(row)?, row.get::<bool>(15)?)))?;
     let mut holds = rows_of(tx, OPEN_HOLDS_OF, &ids, 13, rows::read_hold)?;
     for chain in chains {
         let account = accounts.remove(&chain.id).and_then(|mut rows| rows.pop());
@@ -456,6 +456,14 @@ fn mistake_in_lots(chain: &Chain, account: &Account, lots: &[(Lot, bool)], holds
         for part in &hold.parts {
             *held.entry(part.lot.unwrap_or(0)).or_default() += i128::from(part.amount);
         }
+    }
+    let carried = lots.iter().filter(|(lot, _)| lot.carried).map(|(lot, _)| i128::from(lot.remaining));
+    let carried: i128 = carried.sum();
+    if carried != i128::from(account.carried) {
+        return Some(format!(
+            "{} is carried over, the grants that were add up to {carried}",
+            account.carried
+        ));
     }
     let all: i128 = held.values().sum();
     if all != i128::from(account.held) {
@@ -649,9 +657,11 @@ impl Walk {
             if balance + counters != 0 {
                 self.blame_ledger(format!("{unit}: balances of {balance} and counters of {counters}"));
             }
-            let between = self.books.get(&(unit.clone(), "transfer".into())).copied().unwrap_or(0);
-            if between != 0 {
-                self.blame_ledger(format!("{unit}: transfers do not cancel out, {between} is left"));
+            for (counter, what) in [("transfer", "transfers"), ("rollover", "rollovers")] {
+                let between = self.books.get(&(unit.clone(), counter.into())).copied().unwrap_or(0);
+                if between != 0 {
+                    self.blame_ledger(format!("{unit}: {what} do not cancel out, {between} is left"));
+                }
             }
         }
     }

@@ -14,14 +14,25 @@ const DROP_LIMIT: &str = "DELETE FROM credit_limits WHERE account_id = $1 AND pe
 
 const ADD_ACCOUNTS: InsertMany = InsertMany {
     into: concat!("INSERT INTO credit_accounts (", account_columns!(), ")"),
-    width: 17,
+    width: 18,
     tail: "",
 };
 /// The columns that no index is made of. Whoever has changed the account since it was read makes it fail.
 const MOVE_ACCOUNTS: UpdateMany = UpdateMany {
     table: "credit_accounts",
     keys: &["id", "version"],
-    set: &["seq", "hash", "last_at", "balance", "held", "owed", "lot_count", "hold_count", "drawn"],
+    set: &[
+        "seq",
+        "hash",
+        "last_at",
+        "balance",
+        "held",
+        "owed",
+        "lot_count",
+        "hold_count",
+        "drawn",
+        "carried",
+    ],
     also: "version = credit_accounts.version + 1",
     every: true,
 };
@@ -37,6 +48,7 @@ const PUT_ACCOUNTS: UpdateMany = UpdateMany {
         "lot_count",
         "hold_count",
         "drawn",
+        "carried",
         "negative_floor",
         "next_due",
         "has_limits",
@@ -53,7 +65,7 @@ const MOVE_LOTS: UpdateMany = UpdateMany {
 };
 const PUT_LOTS: InsertMany = InsertMany {
     into: concat!("INSERT INTO credit_lots (account_id, source_rank, open, ", lot_columns!(), ")"),
-    width: 15,
+    width: 17,
     tail: "ON CONFLICT (account_id, no) DO UPDATE SET open = excluded.open, remaining = excluded.remaining,
         held = excluded.held, ended = excluded.ended",
 };
@@ -249,7 +261,7 @@ impl<'a> Rows<'a> {
     }
 }
 
-fn account_values<'a>(account: &'a Account, texts: &'a Texts) -> [Param<'a>; 17] {
+fn account_values<'a>(account: &'a Account, texts: &'a Texts) -> [Param<'a>; 18] {
     [
         account.id.as_str().into(),
         texts.owner.as_str().into(),
@@ -268,10 +280,11 @@ fn account_values<'a>(account: &'a Account, texts: &'a Texts) -> [Param<'a>; 17]
         account.has_limits.into(),
         account.closed.into(),
         texts.drawn.as_str().into(),
+        account.carried.into(),
     ]
 }
 
-fn moved_values<'a>(account: &'a Account, drawn: &'a str) -> [Param<'a>; 11] {
+fn moved_values<'a>(account: &'a Account, drawn: &'a str) -> [Param<'a>; 12] {
     [
         account.id.as_str().into(),
         account.version.into(),
@@ -284,6 +297,7 @@ fn moved_values<'a>(account: &'a Account, drawn: &'a str) -> [Param<'a>; 11] {
         account.lot_count.into(),
         account.hold_count.into(),
         drawn.into(),
+        account.carried.into(),
     ]
 }
 
@@ -291,7 +305,7 @@ fn indexed_values(account: &Account) -> [Param<'_>; 4] {
     [account.negative_floor.into(), account.next_due.into(), account.has_limits.into(), account.closed.into()]
 }
 
-fn lot_values<'a>(account: &'a str, lot: &'a Lot) -> [Param<'a>; 15] {
+fn lot_values<'a>(account: &'a str, lot: &'a Lot) -> [Param<'a>; 17] {
     [
         account.into(),
         lot.source.rank().into(),
@@ -308,6 +322,8 @@ fn lot_values<'a>(account: &'a str, lot: &'a Lot) -> [Param<'a>; 15] {
         (&lot.metadata).into(),
         (&lot.source_ref).into(),
         lot.ended.into(),
+        lot.rollover.into(),
+        lot.carried.into(),
     ]
 }
 

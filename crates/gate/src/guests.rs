@@ -72,6 +72,7 @@ mod tests {
                 reason: None,
                 metadata: None,
                 source_ref: None,
+                rollover: None,
             }),
             actor: "system".into(),
             request_id: None,

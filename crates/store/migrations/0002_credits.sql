@@ -25,7 +25,9 @@ CREATE TABLE credit_accounts (
   closed BOOLEAN NOT NULL,
   -- By how much a few lots differ from their rows, so that a debit writes this row and no other but its entry:
   -- `number:remaining[:held]`, separated by commas.
-  drawn TEXT NOT NULL
+  drawn TEXT NOT NULL,
+  -- What remains of lots that were carried over.
+  carried BIGINT NOT NULL
 ) /* in key order */;
 CREATE INDEX credit_accounts_due ON credit_accounts (next_due) WHERE next_due < 9223372036854775807;
 CREATE INDEX credit_accounts_by_owner ON credit_accounts (owner);
@@ -48,6 +50,10 @@ CREATE TABLE credit_lots (
   ended BOOLEAN NOT NULL,
   -- Something of it is free.
   open BOOLEAN NOT NULL,
+  -- What is left at its end is carried over, as long as no more than so much is; none: it is written off.
+  rollover BIGINT,
+  -- It was carried over.
+  carried BOOLEAN NOT NULL,
   PRIMARY KEY (account_id, no)
 ) /* in key order */;
 CREATE INDEX credit_lots_burn ON credit_lots (account_id, priority, expires_at, source_rank, created_at, no) WHERE open;

@@ -20,14 +20,16 @@ const TRIES: usize = 32;
 /// The account, its first open lots and those that are due: one statement, so that they are of one moment.
 const PICTURE: &str = "
     SELECT 0 AS what, version AS no, unit AS label, seq AS a, balance AS b, held AS c, owed AS d, next_due AS e,
-           last_at AS f, closed AS g, drawn AS h
+           last_at AS f, lot_count AS g, carried AS h, closed AS i, drawn AS j
     FROM credit_accounts WHERE id = $1
     UNION ALL
-    SELECT 1, no, source, amount, remaining, held, priority, expires_at, created_at, ended, '' FROM (
+    SELECT 1, no, source, amount, remaining, held, priority, expires_at, created_at,
+           COALESCE(rollover, -1), CASE WHEN carried THEN 1 ELSE 0 END, ended, '' FROM (
         SELECT * FROM credit_lots WHERE account_id = $1 AND open AND expires_at > $2
         ORDER BY priority, expires_at, source_rank, created_at, no LIMIT $3) AS first_ones
     UNION ALL
-    SELECT 1, no, source, amount, remaining, held, priority, expires_at, created_at, ended, '' FROM (
+    SELECT 1, no, source, amount, remaining, held, priority, expires_at, created_at,
+           COALESCE(rollover, -1), CASE WHEN carried THEN 1 ELSE 0 END, ended, '' FROM (
         SELECT * FROM credit_lots WHERE account_id = $1 AND NOT ended AND expires_at <= $2
         ORDER BY expires_at LIMIT $4) AS due_ones";
 /// The range takes in everything: it leads SQLite to the index of the few that are open, past those that have ended.
@@ -191,8 +193,10 @@ fn read_account(row: &Row<'_>, owner: &Owner) -> Result<Account, Error> {
         owed: row.get(6)?,
         next_due: row.get(7)?,
         last_at: row.get(8)?,
-        closed: row.get(9)?,
-        drawn: read_drawn(row.text(10)?)?,
+        lot_count: row.get(9)?,
+        carried: row.get(10)?,
+        closed: row.get(11)?,
+        drawn: read_drawn(row.text(12)?)?,
         ..Account::new(owner.clone(), row.get(2)?, 0)
     })
 }
@@ -209,7 +213,9 @@ fn read_figures(row: &Row<'_>) -> Result<Lot, Error> {
         priority: row.get(6)?,
         expires_at: row.get(7)?,
         created_at: row.get(8)?,
-        ended: row.get(9)?,
+        rollover: Some(row.get(9)?).filter(|most| *most >= 0),
+        carried: row.get::<i64>(10)? == 1,
+        ended: row.get(11)?,
         reason: None,
         metadata: None,
         source_ref: None,

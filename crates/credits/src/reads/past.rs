@@ -2,10 +2,11 @@
 
 use super::balance::{Balance, MOST_GRANTS};
 use super::{first_since, newest};
-use crate::account::Lot;
+use crate::account::{Account, Lot};
 use crate::entry::parse_parts;
+use crate::machine;
 use crate::owner::{AccountId, Owner};
-use crate::rows::{read_drawn, read_lot};
+use crate::rows::{lot_columns, read_drawn, read_lot};
 use kernel::Millis;
 use std::collections::BTreeMap;
 use store::{Error, Row, Tx, params};
@@ -20,19 +21,24 @@ const LEFT_NOW: &str = "
     SELECT 0 AS what, seq AS a, owed AS b, hold_count AS c, drawn AS d FROM credit_accounts WHERE id = $1
     UNION ALL
     SELECT 1, no, remaining, 0, '' FROM credit_lots WHERE account_id = $1 AND remaining > 0";
-const HOLD_COUNT: &str = "SELECT hold_count FROM credit_accounts WHERE id = $1";
+const COUNTS: &str = "SELECT hold_count, lot_count FROM credit_accounts WHERE id = $1";
 /// An end that is written down is exact; one that nobody has settled yet came when it had to.
 const HELD: &str = "
     SELECT parts FROM credit_holds WHERE account_id = $1 AND no > $2 AND no <= $3 AND created_at <= $4
     AND (ended_at > $4 OR (ended_at IS NULL AND expires_at > $4))";
-const ALIVE: &str = "
-    SELECT no, source, amount, remaining, held, priority, expires_at, created_at, reason, metadata, source_ref, ended
-    FROM credit_lots WHERE account_id = $1 AND no > $2 AND no <= $3 AND expires_at > $4";
+/// And those of which something may have been carried over that nobody has settled yet.
+const ALIVE: &str = concat!(
+    "SELECT ",
+    lot_columns!(),
+    " FROM credit_lots WHERE account_id = $1 AND no > $2 AND no <= $3
+    AND (expires_at > $4 OR rollover IS NOT NULL)"
+);
 
 /// The work of finding out, in steps.
 #[derive(Debug, Clone)]
 pub struct Past {
     account: AccountId,
+    owner: Owner,
     unit: String,
     at: Millis,
     /// Entries still to be added up (or taken off, when the moment is nearer to now than to the beginning).
@@ -44,6 +50,7 @@ pub struct Past {
     remaining: BTreeMap<i64, i64>,
     owed: i64,
     held: BTreeMap<i64, i64>,
+    lot_count: i64,
     alive: Vec<Lot>,
 }
 
@@ -72,9 +79,11 @@ impl Past {
         let account = AccountId::of(owner, unit);
         let Some(newest) = newest(tx, &account)? else { return Ok(None) };
         let last = first_since(tx, &account, newest, at.plus(1))? - 1;
-        let holds: i64 = tx.query_one(HOLD_COUNT, params![account.as_str()], |row| row.get(0))?;
+        let counts = |row: &Row<'_>| Ok((row.get::<i64>(0)?, row.get::<i64>(1)?));
+        let (holds, lot_count) = tx.query_one(COUNTS, params![account.as_str()], counts)?;
         let mut past = Past {
             account,
+            owner: owner.clone(),
             unit: unit.to_string(),
             at,
             entries: Range { after: 0, last },
@@ -84,6 +93,7 @@ impl Past {
             remaining: BTreeMap::new(),
             owed: 0,
             held: BTreeMap::new(),
+            lot_count,
             alive: Vec::new(),
         };
         if newest - last < last {
@@ -157,6 +167,7 @@ impl Past {
 
     /// A held part counts although its lot has expired; everything else of such a lot is gone.
     pub fn finish(mut self) -> Balance {
+        let owed = self.carry_over();
         let total: i64 = self.alive.iter().map(|lot| lot.remaining).sum();
         let held: i64 = self.held.values().sum();
         let held_of_the_living: i64 = self.alive.iter().map(|lot| lot.held).sum();
@@ -166,11 +177,33 @@ impl Past {
             account: self.account,
             exists: true,
             unit: self.unit,
-            balance: total + (held - held_of_the_living) - self.owed,
+            balance: total + (held - held_of_the_living) - owed,
             held,
-            debt: self.owed,
+            debt: owed,
             grants: self.alive,
         }
+    }
+
+    /// Leaves those alive that were, and what had been carried over by then of the others, although no entry says so yet. Gives
+    /// the debt that is left.
+    fn carry_over(&mut self) -> i64 {
+        let carried = self.alive.iter().filter(|lot| lot.carried).map(|lot| lot.remaining).sum();
+        let mut account = Account {
+            owed: self.owed,
+            lot_count: self.lot_count,
+            carried,
+            ..Account::new(self.owner.clone(), self.unit.clone(), 0)
+        };
+        let over = |lot: &&Lot| lot.expires_at <= self.at;
+        let mut ends: Vec<(Millis, i64)> =
+            self.alive.iter().filter(over).map(|lot| (lot.expires_at, lot.no)).collect();
+        ends.sort_unstable();
+        std::mem::take(&mut self.alive).into_iter().for_each(|lot| account.take_in(lot));
+        for (at, no) in ends {
+            machine::end_lot(&mut account, no, at);
+        }
+        self.alive = account.lots.into_values().filter(|lot| lot.expires_at > self.at).collect();
+        account.owed
     }
 }
 

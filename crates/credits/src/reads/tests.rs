@@ -106,6 +106,7 @@ fn grant(amount: i64, expires_at: Option<i64>) -> Action {
         reason: None,
         metadata: None,
         source_ref: None,
+        rollover: None,
     })
 }
 
@@ -118,7 +119,7 @@ fn debit(amount: i64) -> Action {
 }
 
 fn hold_for(amount: i64, time: i64) -> Action {
-    Action::Hold { charge: charge(amount), expires_in: Some(time), reason: None, metadata: None }
+    Action::Hold { charge: charge(amount), expires_in: time, reason: None, metadata: None }
 }
 
 fn figures(balance: &Balance) -> [i64; 4] {

@@ -239,6 +239,7 @@ impl Told<'_> {
             reason: Some("welcome, \"you\"".into()),
             metadata: Some(r#"{"a":[1,2]}"#.into()),
             source_ref: Some("order 7".into()),
+            rollover: None,
         };
         self.tell(name, Action::Grant(full)).await;
         self.tell(name, grant(50)).await;
@@ -254,7 +255,7 @@ impl Told<'_> {
         self.tell(name, charged).await;
         let reserve = Action::Hold {
             charge: plenty,
-            expires_in: Some(150_000),
+            expires_in: 150_000,
             reason: Some("for later".into()),
             metadata: Some(r#"{"b":1}"#.into()),
         };
@@ -279,6 +280,7 @@ impl Told<'_> {
         // All of it and more: later grants pay the debt first, the first of them wholly.
         let claw = |amount, shortfall| Action::ClawBack {
             amount,
+            frozen: None,
             grant: Some(1),
             shortfall,
             reason: "charged back".into(),

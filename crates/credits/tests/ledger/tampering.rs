@@ -44,7 +44,7 @@ fn a_ledger_that_nobody_touched_is_whole_and_its_books_balance() {
 
 #[test]
 fn every_change_by_sql_names_the_first_broken_entry() {
-    let changes: [(&str, &str, i64, Option<i64>); 14] = [
+    let changes: [(&str, &str, i64, Option<i64>); 15] = [
         (
             "UPDATE credit_entries SET amount = amount - 1 WHERE account_id = $1 AND seq = $2",
             "bob",
@@ -91,6 +91,7 @@ fn every_change_by_sql_names_the_first_broken_entry() {
             None,
         ),
         ("UPDATE credit_accounts SET held = held - $2 WHERE id = $1", "bob", 20, None),
+        ("UPDATE credit_accounts SET carried = carried + $2 WHERE id = $1", "bob", 7, None),
         ("UPDATE credit_lots SET remaining = remaining + $2 WHERE account_id = $1", "bob", 7, None),
         ("UPDATE credit_holds SET status = 'released' WHERE account_id = $1 AND no = $2", "bob", 1, None),
         ("UPDATE credit_lots SET open = FALSE WHERE account_id = $1 AND no = $2", "bob", 1, None),

@@ -218,8 +218,7 @@ fn a_transfer_to_an_account_whose_hold_ends_finds_the_receivers_grants() {
             let grants = (0..120).map(|_| command(name, grant(1))).collect();
             assert!(ledger.submit_all(grants, false).await.unwrap().iter().all(Result::is_ok));
         }
-        let all =
-            Action::Hold { charge: charge(120), expires_in: Some(60_000), reason: None, metadata: None };
+        let all = Action::Hold { charge: charge(120), expires_in: 60_000, reason: None, metadata: None };
         must(&ledger, command("bob", all)).await;
         world.clock.forward(70_000);
         let transfer = Action::Transfer { to: user("bob"), amount: 100, reason: "moved".into() };

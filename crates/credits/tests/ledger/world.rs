@@ -134,6 +134,7 @@ pub fn grant(amount: i64) -> Action {
         reason: None,
         metadata: None,
         source_ref: None,
+        rollover: None,
     })
 }
 
@@ -146,7 +147,7 @@ pub fn debit(amount: i64) -> Action {
 }
 
 pub fn hold(amount: i64) -> Action {
-    Action::Hold { charge: charge(amount), expires_in: Some(60_000), reason: None, metadata: None }
+    Action::Hold { charge: charge(amount), expires_in: 60_000, reason: None, metadata: None }
 }
 
 /// The answer's body.

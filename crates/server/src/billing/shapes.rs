@@ -1,10 +1,12 @@
 //! What is shown of billing, to browsers in camelCase and to backends in snake_case.
 
-use billing::catalogue::{Catalogue, Rollover};
+use billing::Shown;
+use billing::catalogue::Catalogue;
 use billing::checkouts::Checkout;
 use billing::selling::Preview;
 use billing::stripe::objects::Invoice;
 use billing::subscriptions::{Running, from_seconds};
+use billing::topups::{State, TopUp};
 use serde_json::{Map, Value, json};
 
 /// How members are spelled.
@@ -63,11 +65,6 @@ pub(crate) fn catalogue(catalogue: &Catalogue, case: Case) -> Value {
         }))
     };
     let plan = |(name, plan): (&String, &billing::catalogue::Plan)| {
-        let rollover = match plan.rollover {
-            Rollover::None => "none",
-            Rollover::Capped(_) => "capped",
-            Rollover::Full => "full",
-        };
         case.object(json!({
             "name": name,
             "credits": plan.credits,
@@ -77,7 +74,8 @@ pub(crate) fn catalogue(catalogue: &Catalogue, case: Case) -> Value {
             "interval": plan.interval.name(),
             "trial_days": plan.trial_days,
             "trial_credits": plan.trial_credits,
-            "rollover": rollover,
+            "rollover": plan.rollover.name(),
+            "rollover_cap": plan.rollover.cap(),
             "features": plan.features,
         }))
     };
@@ -118,6 +116,22 @@ pub(crate) fn invoice(invoice: &Invoice, case: Case) -> Value {
         "created_at": from_seconds(invoice.created).iso(),
         "url": invoice.hosted_invoice_url,
         "pdf": invoice.invoice_pdf,
+    }))
+}
+
+/// Nobody has asked for it: it is switched off.
+pub(crate) fn top_up(shown: &Shown, case: Case) -> Value {
+    let top_up = shown.top_up.as_ref();
+    case.object(json!({
+        "enabled": top_up.is_some_and(|top_up| top_up.enabled),
+        "below": top_up.map(|top_up| top_up.below),
+        "unit": top_up.map(|top_up| &top_up.unit),
+        "pack": top_up.map(|top_up| &top_up.pack),
+        "monthly_max": top_up.map(|top_up| top_up.monthly_max),
+        "state": top_up.map_or(State::Disabled, TopUp::state).name(),
+        "retry_at": top_up.and_then(|top_up| top_up.retry_at).map(kernel::Millis::iso),
+        "count": shown.count,
+        "error": top_up.and_then(|top_up| top_up.error.as_ref()),
     }))
 }
 

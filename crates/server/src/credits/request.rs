@@ -122,7 +122,8 @@ pub(super) fn grant(members: &mut Members<'_>, desk: &Desk<'_>) -> Result<Order,
     spelling.raw("metadata", metadata.as_deref());
     let spelling = spelling.end();
     let reason = Some(reason);
-    let grant = NewGrant { amount, source, expires_at, priority, reason, metadata, source_ref: None };
+    let (source_ref, rollover) = (None, None);
+    let grant = NewGrant { amount, source, expires_at, priority, reason, metadata, source_ref, rollover };
     Ok(Order { target: Target::Owner { owner, unit }, action: Action::Grant(grant), spelling })
 }
 
@@ -176,9 +177,7 @@ impl Spend<'_> {
         let (charge, unit) = price.done();
         let action = match hold_seconds {
             None => Action::Debit { charge, reason, metadata, allow_negative },
-            Some(seconds) => {
-                Action::Hold { charge, expires_in: Some(seconds * time::SECOND), reason, metadata }
-            }
+            Some(seconds) => Action::Hold { charge, expires_in: seconds * time::SECOND, reason, metadata },
         };
         Order { target: Target::Owner { owner, unit }, action, spelling }
     }

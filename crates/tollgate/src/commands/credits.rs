@@ -192,6 +192,7 @@ pub fn grant(
         reason: Some(options.change.reason.clone()),
         metadata: None,
         source_ref: None,
+        rollover: None,
     };
     let mut request = json!({"source": source.name()});
     if let Some(end) = &options.expires_in {

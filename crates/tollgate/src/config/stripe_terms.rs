@@ -207,14 +207,19 @@ fn plan(name: &str, value: &Toml, units: &[String]) -> Checked<Plan> {
     })
 }
 
-/// Nothing is carried over yet, and a setting without an effect would be a promise.
+/// What is left of a period's credits. A cap goes with `capped` and with nothing else.
 fn rollover(table: &Table, subject: &str) -> Checked<Rollover> {
-    let fix = "Leave out rollover and rollover_cap: what is left of a period's credits ends with it.";
-    let wanted = text(table, "rollover", subject)?.unwrap_or("none");
-    if wanted != "none" || table.contains_key("rollover_cap") {
-        return Err(misfit(format!("{subject} asks for a rollover, which this version does not have."), fix));
+    let fix = "Write rollover = \"none\", \"full\", or \"capped\" with rollover_cap = 500.";
+    let wrong = |what: &str| misfit(format!("{subject} {what}."), fix);
+    let has_cap = table.contains_key("rollover_cap");
+    match text(table, "rollover", subject)?.unwrap_or("none") {
+        "capped" if has_cap => number(table, "rollover_cap", 1, subject).map(Rollover::Capped),
+        "capped" => Err(wrong("has a capped rollover without a rollover_cap")),
+        "none" | "full" if has_cap => Err(wrong("has a rollover_cap, and its rollover is not capped")),
+        "none" => Ok(Rollover::None),
+        "full" => Ok(Rollover::Full),
+        _ => Err(wrong("has an unknown rollover")),
     }
-    Ok(Rollover::None)
 }
 
 fn features(table: &Table, subject: &str) -> Checked<Vec<String>> {
@@ -311,6 +316,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_left_of_a_period_is_carried_over_as_the_plan_says() {
+        for (asked, rollover) in [
+            ("rollover = \"none\"", Rollover::None),
+            ("rollover = \"full\"", Rollover::Full),
+            ("rollover = \"capped\"\nrollover_cap = 200", Rollover::Capped(200)),
+        ] {
+            let loaded = with_terms(&format!("{PLAN}{asked}\n"));
+            assert_eq!(loaded.problems, []);
+            assert_eq!(loaded.config.stripe.catalogue.plans["pro"].rollover, rollover);
+        }
+    }
+
+    #[test]
     fn the_mode_follows_from_the_key() {
         for (key, live) in
             [("sk_live_x", true), ("rk_live_x", true), ("sk_test_x", false), ("rk_test_x", false)]
@@ -327,8 +345,15 @@ mod tests {
         assert!(refused(&PACK.replace("usd", "dollars")).contains("no currency"));
         assert!(refused(&PACK.replace("price_1", "price 1")).contains("no price of Stripe's"));
         assert!(refused(&format!("{PACK}colour = 1\n")).contains("unknown member `colour`"));
-        for asked in ["rollover = \"full\"", "rollover = \"capped\"", "rollover_cap = 5"] {
-            assert!(refused(&format!("{PLAN}{asked}\n")).contains("does not have"), "{asked}");
+        for (asked, told) in [
+            ("rollover = \"capped\"", "without a rollover_cap"),
+            ("rollover_cap = 5", "its rollover is not capped"),
+            ("rollover = \"full\"\nrollover_cap = 5", "its rollover is not capped"),
+            ("rollover = \"some\"", "unknown rollover"),
+            ("rollover = \"capped\"\nrollover_cap = 0", "rollover_cap is not such an amount"),
+        ] {
+            let said = refused(&format!("{PLAN}{asked}\n"));
+            assert!(said.contains(told), "{asked}: {said}");
         }
         assert!(refused(&format!("{PACK}{}", PLAN.replace("pro", "small"))).contains("a pack and a plan"));
         assert!(refused(&format!("{PLAN}{}", PLAN.replace("pro", "team"))).contains("Two plans"));

@@ -15,6 +15,9 @@ pub struct Lot {
     pub end: Option<Millis>,
     pub since: Millis,
     pub ended: bool,
+    /// How much may be carried over when something of this lot is.
+    pub rollover: Option<i64>,
+    pub carried: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -23,6 +26,7 @@ pub struct Hold {
     /// The lot of each credit, in the order in which they were taken.
     pub credits: Vec<i64>,
     pub open: bool,
+    /// A freeze has none.
     pub end: Option<Millis>,
     pub since: Millis,
 }
@@ -57,6 +61,23 @@ pub struct Model {
     pub limits: Vec<(Period, i64)>,
     /// The latest moment of which something is known.
     last: Millis,
+}
+
+impl Lot {
+    /// One without anything special, of which nothing is left.
+    fn adjusted(since: Millis) -> Lot {
+        Lot {
+            no: 0,
+            source: Source::Adjustment,
+            left: 0,
+            priority: 50,
+            end: None,
+            since,
+            ended: false,
+            rollover: None,
+            carried: false,
+        }
+    }
 }
 
 fn runs(credits: &[Option<i64>], sign: i64) -> Vec<(Option<i64>, i64)> {
@@ -145,11 +166,32 @@ impl Model {
             }
             let lot = self.lots.iter().find(|lot| lot.no == no).unwrap();
             let free = self.free_of(lot);
-            let lot = self.lot(no);
-            (lot.ended, lot.left) = (true, lot.left - free);
-            if free > 0 {
-                self.write(Kind::Expiry, vec![(Some(no), -free)], end);
-            }
+            self.lot(no).ended = true;
+            self.leave(no, free, end);
+        }
+    }
+
+    pub fn carried(&self) -> i64 {
+        self.lots.iter().filter(|lot| lot.carried).map(|lot| lot.left).sum()
+    }
+
+    /// Credits of an ended lot that nobody keeps any more: one by one, as long as there is room, they go on without an end.
+    fn leave(&mut self, no: i64, amount: i64, at: Millis) {
+        let old = self.lot(no).clone();
+        let mut kept = 0;
+        while kept < amount && old.rollover.is_some_and(|most| self.carried() + kept < most) {
+            kept += 1;
+        }
+        self.lot(no).left -= amount;
+        if kept > 0 {
+            self.write(Kind::Rollover, vec![(Some(no), -kept)], at);
+            let since = self.entries.last().unwrap().at;
+            let heir = Lot { end: None, since, ended: false, rollover: None, carried: true, ..old };
+            let parts = self.receive(heir, kept);
+            self.write(Kind::Rollover, parts, at);
+        }
+        if amount > kept {
+            self.write(Kind::Expiry, vec![(Some(no), kept - amount)], at);
         }
     }
 
@@ -159,11 +201,9 @@ impl Model {
         hold.open = false;
         let back: Vec<Option<i64>> = hold.credits[spent..].iter().map(|lot| Some(*lot)).collect();
         for (lot, amount) in runs(&back, 1) {
-            let lot = self.lot(lot.unwrap());
-            if lot.ended {
-                lot.left -= amount;
-                let part = (Some(lot.no), -amount);
-                self.write(Kind::Expiry, vec![part], at);
+            let no = lot.unwrap();
+            if self.lot(no).ended {
+                self.leave(no, amount, at);
             }
         }
     }
@@ -176,7 +216,7 @@ impl Model {
             entry.kind == Kind::Refund && entry.gives_back.is_some_and(|of| self.entries[of].at >= start)
         };
         let back: i64 = self.entries.iter().filter(back).map(|entry| entry.amount).sum();
-        let held = self.holds.iter().filter(|hold| hold.open && hold.since >= start);
+        let held = self.holds.iter().filter(|hold| hold.open && hold.since >= start && hold.end.is_some());
         spent - back + held.map(|hold| hold.credits.len() as i64).sum::<i64>()
     }
 
@@ -207,19 +247,34 @@ impl Model {
     }
 
     /// A new lot, which pays debt first; gives the parts of the entry.
-    fn receive(
-        &mut self,
-        source: Source,
-        amount: i64,
-        priority: i64,
-        end: Option<Millis>,
-        since: Millis,
-    ) -> Vec<(Option<i64>, i64)> {
+    fn receive(&mut self, lot: Lot, amount: i64) -> Vec<(Option<i64>, i64)> {
         let no = self.lots.len() as i64 + 1;
         let paid = self.debt.min(amount);
         self.debt -= paid;
-        self.lots.push(Lot { no, source, left: amount - paid, priority, end, since, ended: false });
+        self.lots.push(Lot { no, left: amount - paid, ..lot });
         [(None, paid), (Some(no), amount - paid)].into_iter().filter(|(_, amount)| *amount > 0).collect()
+    }
+
+    /// A new hold of these credits and so many more.
+    fn keep(&mut self, credits: Vec<i64>, more: i64, end: Option<Millis>, now: Millis) {
+        let no = self.holds.len() as i64 + 1;
+        self.holds.push(Hold { no, credits, open: true, end, since: now });
+        for _ in 0..more {
+            let lot = self.next_to_burn().unwrap();
+            self.hold(no).credits.push(lot);
+        }
+    }
+
+    fn hold(&mut self, no: i64) -> &mut Hold {
+        self.holds.iter_mut().find(|hold| hold.no == no).unwrap()
+    }
+
+    fn lasting_freeze(&self, no: Option<i64>) -> Result<Option<i64>, No> {
+        match no.map(|no| self.open_hold(no)) {
+            Some(Ok(hold)) if hold.end.is_none() => Ok(Some(hold.no)),
+            Some(Err(No::NotFound)) => Err(No::NotFound),
+            _ => Ok(None),
+        }
     }
 
     fn open_hold(&self, no: i64) -> Result<Hold, No> {
@@ -261,31 +316,21 @@ impl Model {
                 }
                 None => *fresh.get_or_insert_with(|| {
                     let no = self.lots.len() as i64 + 1;
-                    let lot = Lot {
-                        no,
-                        source: Source::Adjustment,
-                        left: 0,
-                        priority: 50,
-                        end: None,
-                        since: now,
-                        ended: false,
-                    };
-                    self.lots.push(lot);
+                    self.lots.push(Lot { no, ..Lot::adjusted(now) });
                     no
                 }),
             };
             credits.push(Some(to));
             let lot = self.lot(to);
+            lot.left += 1;
             if lot.ended {
                 gone.push(Some(to));
-            } else {
-                lot.left += 1;
             }
         }
         self.write(kind, runs(&credits, 1), now);
         self.entries.last_mut().unwrap().gives_back = Some(at);
-        for part in runs(&gone, -1) {
-            self.write(Kind::Expiry, vec![part], now);
+        for (lot, amount) in runs(&gone, 1) {
+            self.leave(lot.unwrap(), amount, now);
         }
         Ok(())
     }
@@ -303,11 +348,20 @@ impl Model {
         match action {
             Action::Settle => {}
             Action::Grant(new) => {
-                if new.expires_at.is_some_and(|end| end <= now) {
+                let is_over = new.expires_at.is_some_and(|end| end <= now);
+                if is_over && new.rollover.is_none() {
                     return Err(No::Invalid { field: "expires_at" });
                 }
-                let parts = self.receive(new.source, new.amount, new.priority, new.expires_at, now);
+                let (source, priority, end) = (new.source, new.priority, new.expires_at);
+                let lot = Lot { source, priority, end, rollover: new.rollover, ..Lot::adjusted(now) };
+                let parts = self.receive(lot, new.amount);
                 self.write(Kind::Grant, parts, now);
+                if is_over {
+                    let no = self.lots.len() as i64;
+                    let left = self.lot(no).left;
+                    self.lot(no).ended = true;
+                    self.leave(no, left, now);
+                }
             }
             Action::Debit { charge, allow_negative, .. } => {
                 self.may_spend(settings, charge.amount, now)?;
@@ -318,12 +372,24 @@ impl Model {
             Action::Hold { charge, expires_in, .. } => {
                 self.may_spend(settings, charge.amount, now)?;
                 self.may_go_to(0, charge.amount)?;
-                let no = self.holds.len() as i64 + 1;
-                let end = expires_in.map(|time| now.plus(time));
-                self.holds.push(Hold { no, credits: Vec::new(), open: true, end, since: now });
-                for _ in 0..charge.amount {
-                    let lot = self.next_to_burn().unwrap();
-                    self.holds.last_mut().unwrap().credits.push(lot);
+                self.keep(Vec::new(), charge.amount, Some(now.plus(*expires_in)), now);
+            }
+            Action::Freeze { amount, instead_of, .. } => {
+                let old = self.lasting_freeze(*instead_of)?;
+                let credits = old.map_or(Vec::new(), |no| self.hold(no).credits.clone());
+                let kept = credits.len().min(*amount as usize);
+                let more = (amount - kept as i64).min(self.available()).max(0);
+                if kept < credits.len() || more > 0 {
+                    // Those that stay frozen are never free in between.
+                    if let Some(no) = old {
+                        self.hold(no).credits.drain(..kept);
+                    }
+                    if kept as i64 + more > 0 {
+                        self.keep(credits[..kept].to_vec(), more, None, now);
+                    }
+                    if let Some(no) = old {
+                        self.end_hold(no, 0, now);
+                    }
                 }
             }
             Action::Capture { hold, amount, above } => self.capture(settings, *hold, *amount, *above, now)?,
@@ -332,9 +398,10 @@ impl Model {
                 self.end_hold(*hold, 0, now);
             }
             Action::Extend { hold, expires_in } => {
-                self.open_hold(*hold)?;
-                let end = Some(now.plus(*expires_in));
-                self.holds.iter_mut().find(|known| known.no == *hold).unwrap().end = end;
+                if self.open_hold(*hold)?.end.is_none() {
+                    return Err(No::Conflict { refundable: None });
+                }
+                self.hold(*hold).end = Some(now.plus(*expires_in));
             }
             Action::Refund { entry, amount, .. } => {
                 self.give_back(*entry, *amount, &[Kind::Debit, Kind::Capture], Kind::Refund, now)?;
@@ -342,9 +409,22 @@ impl Model {
             Action::Reinstate { entry, amount, .. } => {
                 self.give_back(*entry, *amount, &[Kind::Clawback], Kind::Reinstate, now)?;
             }
-            Action::ClawBack { amount, grant, shortfall, .. } => {
+            Action::ClawBack { amount, frozen, grant, shortfall, .. } => {
                 let mut credits = Vec::new();
-                for _ in 0..*amount {
+                if let Some(no) = self.lasting_freeze(*frozen)? {
+                    let hold = self.hold(no);
+                    hold.open = false;
+                    let mut taken = std::mem::take(&mut hold.credits);
+                    let rest = taken.split_off(taken.len().min(*amount as usize));
+                    for lot in taken {
+                        self.lot(lot).left -= 1;
+                        credits.push(Some(lot));
+                    }
+                    if !rest.is_empty() {
+                        self.keep(rest, 0, None, now);
+                    }
+                }
+                for _ in credits.len()..*amount as usize {
                     let named = self.lots.iter().find(|lot| Some(lot.no) == *grant && self.free_of(lot) > 0);
                     let lot = named.map(|lot| lot.no).or_else(|| self.next_to_burn());
                     match lot {
@@ -357,7 +437,7 @@ impl Model {
                 self.write(Kind::Clawback, runs(&credits, -1), now);
             }
             Action::Adjust { amount, .. } if *amount >= 0 => {
-                let parts = self.receive(Source::Adjustment, *amount, 50, None, now);
+                let parts = self.receive(Lot::adjusted(now), *amount);
                 self.write(Kind::Adjustment, parts, now);
             }
             Action::Adjust { amount, .. } => {
@@ -371,7 +451,7 @@ impl Model {
                 let mut received: Vec<(Option<i64>, i64)> = Vec::new();
                 for (lot, amount) in runs(&credits, 1) {
                     let lot = self.lot(lot.unwrap()).clone();
-                    for part in other.receive(lot.source, amount, lot.priority, lot.end, lot.since) {
+                    for part in other.receive(lot, amount) {
                         match received.last_mut() {
                             Some(last) if last.0 == part.0 => last.1 += part.1,
                             _ => received.push(part),
@@ -407,7 +487,8 @@ impl Model {
             Above::Balance | Above::Floor => (wanted - held).max(0),
         };
         if more > 0 {
-            self.may_spend_by(settings, now, |start| more + if hold.since < start { held } else { 0 })?;
+            let counts_anew = |start| hold.end.is_none() || hold.since < start;
+            self.may_spend_by(settings, now, |start| more + if counts_anew(start) { held } else { 0 })?;
             self.may_go_to(if above == Above::Floor { self.floor } else { 0 }, more)?;
         }
         let more = self.spend(more);

@@ -1,7 +1,7 @@
 //! More than 100,000 random commands: the machine and the model agree on each, and the ledger adds up after each.
 
 use super::model::{Model, No};
-use crate::account::{Account, HoldStatus, Limit};
+use crate::account::{Account, HoldStatus, Limit, NEVER};
 use crate::command::{Above, Action, Charge, Command, NewGrant, Period, Refusal, Shortfall, Target};
 use crate::entry::{Entry, Kind, Source};
 use crate::machine::{Lack, Outcome, Stop, apply};
@@ -48,8 +48,9 @@ pub enum What {
     Extend { back: i64, expires_in: i64 },
     Refund { back: i64, amount: Option<i64> },
     Reinstate { back: i64, amount: Option<i64> },
-    ClawBack { back: i64, named: bool, amount: i64, shortfall: Shortfall },
-    Grant { amount: i64, source: Source, priority: i64, ends_in: Option<i64> },
+    Freeze { back: Option<i64>, amount: i64 },
+    ClawBack { back: i64, named: bool, frozen: Option<i64>, amount: i64, shortfall: Shortfall },
+    Grant { amount: i64, source: Source, priority: i64, ends_in: Option<i64>, rollover: Option<i64> },
 }
 
 pub fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -72,29 +73,38 @@ fn what() -> impl Strategy<Value = What> {
     let charge = |amount| Charge { amount, ..Charge::default() };
     let source = prop::sample::select(Source::ALL.to_vec());
     let priority = prop::sample::select(vec![0, 50, 50, 50, 100]);
-    let grant = (amount(), source, priority, prop::option::weighted(0.6, time()));
+    // Some are over when they come.
+    let end = prop_oneof![20 => time(), 1 => -20 * SECOND..=0i64];
+    let most = prop_oneof![4 => 0..30i64, 1 => Just(crate::MAX_AMOUNT)];
+    let rollover = prop::option::weighted(0.3, most);
+    let grant = (amount(), source, priority, prop::option::weighted(0.6, end), rollover);
     let above = prop::sample::select(vec![Above::Refuse, Above::Cap, Above::Balance, Above::Floor]);
     let shortfall = prop::sample::select(vec![Shortfall::Owe, Shortfall::Clamp]);
     let period = prop::sample::select(vec![Period::Day, Period::Month]);
     let reason = || "random".to_string();
     prop_oneof![
-        6 => grant.prop_map(|(amount, source, priority, ends_in)| What::Grant { amount, source, priority, ends_in }),
+        6 => grant.prop_map(|(amount, source, priority, ends_in, rollover)| {
+            What::Grant { amount, source, priority, ends_in, rollover }
+        }),
         8 => (amount(), any::<bool>()).prop_map(move |(amount, allow_negative)| {
             let charge = charge(amount);
             What::Plain(Action::Debit { charge, reason: None, metadata: None, allow_negative })
         }),
-        5 => (amount(), prop::option::weighted(0.9, time())).prop_map(move |(amount, expires_in)| {
+        5 => (amount(), time()).prop_map(move |(amount, expires_in)| {
             What::Plain(Action::Hold { charge: charge(amount), expires_in, reason: None, metadata: None })
         }),
+        2 => (prop::option::of(back()), prop_oneof![4 => amount(), 1 => Just(0)])
+            .prop_map(|(back, amount)| What::Freeze { back, amount }),
         4 => (back(), maybe(), above)
             .prop_map(|(back, amount, above)| What::Capture { back, amount, above }),
         2 => back().prop_map(|back| What::Release { back }),
         1 => (back(), time()).prop_map(|(back, expires_in)| What::Extend { back, expires_in }),
         4 => (back(), maybe()).prop_map(|(back, amount)| What::Refund { back, amount }),
         2 => (back(), maybe()).prop_map(|(back, amount)| What::Reinstate { back, amount }),
-        2 => (back(), any::<bool>(), amount(), shortfall).prop_map(|(back, named, amount, shortfall)| {
-            What::ClawBack { back, named, amount, shortfall }
-        }),
+        2 => (back(), any::<bool>(), prop::option::of(back()), amount(), shortfall)
+            .prop_map(|(back, named, frozen, amount, shortfall)| {
+                What::ClawBack { back, named, frozen, amount, shortfall }
+            }),
         1 => prop_oneof![-12..0i64, 1..12i64].prop_map(move |amount| {
             What::Plain(Action::Adjust { amount, reason: reason() })
         }),
@@ -115,6 +125,13 @@ fn newest(entries: &[Entry], kinds: &[Kind], back: i64) -> i64 {
     known.map(|entry| entry.seq).nth(back as usize).unwrap_or(entries.len() as i64 + 1 - back)
 }
 
+/// The newest but so many freezes that last; too far back is any hold, or none.
+fn freeze(subject: &Subject, back: i64) -> i64 {
+    let holds = subject.account.holds.values().rev();
+    let open = holds.filter(|hold| hold.status == HoldStatus::Held && hold.is_freeze());
+    open.map(|hold| hold.no).nth(back as usize).unwrap_or(subject.account.hold_count + 2 - back).max(1)
+}
+
 pub fn action(what: &What, subject: &Subject, now: Millis) -> Action {
     let hold = |back: i64| (subject.account.hold_count - back).max(1);
     let reason = String::from("random");
@@ -133,11 +150,16 @@ pub fn action(what: &What, subject: &Subject, now: Millis) -> Action {
             let entry = newest(&subject.entries, &[Kind::Clawback], *back).max(1);
             Action::Reinstate { entry, amount: *amount, reason, source_ref: None }
         }
-        What::ClawBack { back, named, amount, shortfall } => {
-            let grant = named.then(|| (subject.account.lot_count - back).max(1));
-            Action::ClawBack { amount: *amount, grant, shortfall: *shortfall, reason, source_ref: None }
+        What::Freeze { back, amount } => {
+            Action::Freeze { amount: *amount, instead_of: back.map(|back| freeze(subject, back)), reason }
         }
-        What::Grant { amount, source, priority, ends_in } => Action::Grant(NewGrant {
+        What::ClawBack { back, named, frozen, amount, shortfall } => {
+            let grant = named.then(|| (subject.account.lot_count - back).max(1));
+            let (amount, shortfall) = (*amount, *shortfall);
+            let frozen = frozen.map(|back| freeze(subject, back));
+            Action::ClawBack { amount, frozen, grant, shortfall, reason, source_ref: None }
+        }
+        What::Grant { amount, source, priority, ends_in, rollover } => Action::Grant(NewGrant {
             amount: *amount,
             source: *source,
             expires_at: ends_in.map(|time| now.plus(time)),
@@ -145,6 +167,7 @@ pub fn action(what: &What, subject: &Subject, now: Millis) -> Action {
             reason: None,
             metadata: None,
             source_ref: None,
+            rollover: *rollover,
         }),
     }
 }
@@ -276,6 +299,7 @@ fn compare(subject: &mut Subject) -> Result<(), TestCaseError> {
     let sum: i64 = subject.entries.iter().map(|entry| entry.amount).sum();
     let remaining: i64 = account.lots.values().map(|lot| lot.remaining).sum();
     prop_assert_eq!((account.balance, account.balance), (sum, remaining - account.owed));
+    prop_assert_eq!(account.carried, model.carried());
     let open = account.holds.values().filter(|hold| hold.status == HoldStatus::Held);
     prop_assert_eq!(account.held, open.map(|hold| hold.amount).sum::<i64>());
     prop_assert_eq!(account.lots.len(), model.lots.len());
@@ -285,8 +309,11 @@ fn compare(subject: &mut Subject) -> Result<(), TestCaseError> {
     }
     for lot in account.lots.values() {
         let expected = &model.lots[lot.no as usize - 1];
-        let is = (lot.remaining, lot.held, lot.ended);
-        prop_assert_eq!(is, (expected.left, model.held_of(lot.no), expected.ended), "lot {}", lot.no);
+        let is = (lot.remaining, lot.held, lot.ended, lot.carried);
+        let (left, held) = (expected.left, model.held_of(lot.no));
+        prop_assert_eq!(is, (left, held, expected.ended, expected.carried), "lot {}", lot.no);
+        let end = (lot.expires_at != NEVER).then_some(lot.expires_at);
+        prop_assert_eq!((end, lot.rollover), (expected.end, expected.rollover), "lot {}", lot.no);
         prop_assert_eq!(lot.remaining, moved.get(&Some(lot.no)).copied().unwrap_or(0));
         prop_assert_eq!(lot.is_open(), account.order.contains(&lot.burn_key()));
         prop_assert!(lot.ended || account.next_due <= lot.expires_at);

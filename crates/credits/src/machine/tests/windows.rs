@@ -4,8 +4,7 @@
 use super::random::{Step, Subject, What, action, apply_in_memory, steps};
 use crate::command::{Action, Command, Target};
 use crate::settings::Settings;
-use crate::verify;
-use crate::{Ledger, NewGrant, OwnerExists, Source};
+use crate::{Ledger, NewGrant, OwnerExists, Source, machine, reads, verify};
 use kernel::time::SECOND;
 use kernel::vault::DataKey;
 use kernel::{Clock, Millis, Vault, random};
@@ -92,10 +91,28 @@ impl World {
             });
             let expected = (account.hash.clone(), account.balance, account.held, account.owed);
             assert_eq!(row.await.unwrap().unwrap_or_default(), expected);
+            self.compare_balances(subject).await;
         }
         let report = verify::run(&self.store, &self.vault, self.clock.now(), Duration::ZERO, |_, _| {});
         let report = report.await.unwrap();
         assert!(report.ok(), "{:?}", report.problems);
+    }
+
+    /// What is read of the balance is what the machine has in memory, now and at a time when nobody had settled anything.
+    async fn compare_balances(&self, subject: &Subject) {
+        let owner = subject.account.owner.clone();
+        let soon = self.clock.now().plus(40 * SECOND);
+        let mut settled = subject.account.clone();
+        machine::settle(&mut settled, soon).unwrap();
+        let read = self.store.scan::<_, store::Error, _>(move |tx| {
+            let now = reads::balance(tx, &owner, "credits", soon)?;
+            let Some(mut past) = reads::Past::begin(tx, &owner, "credits", soon)? else { return Ok(None) };
+            while past.step(tx)? {}
+            Ok(Some((now, past.finish())))
+        });
+        let Some((now, past)) = read.await.unwrap() else { return };
+        assert_eq!(now.json(), past.json());
+        assert_eq!((now.balance, now.held, now.debt), (settled.balance, settled.held, settled.owed));
     }
 }
 
@@ -109,6 +126,7 @@ fn many_lots(number: i64, now: Millis) -> Action {
         reason: None,
         metadata: None,
         source_ref: None,
+        rollover: (number % 6 == 0).then_some(number % 40),
     })
 }
 
