@@ -128,6 +128,8 @@ pub struct Wish {
     pub item: String,
     pub quantity: Option<i64>,
     pub amount: Option<i64>,
+    /// The way of paying is kept at Stripe, for payments that nobody is there for.
+    pub keep_method: bool,
 }
 
 /// Why a wish is refused; `field` is the member at fault.

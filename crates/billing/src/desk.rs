@@ -30,6 +30,8 @@ pub struct Terms {
     pub livemode: bool,
     pub automatic_tax: bool,
     pub promotion_codes: bool,
+    /// Where people see what they have and how they pay; a mail leads there.
+    pub page: Option<mail::Link>,
 }
 
 /// What the desk works with.
@@ -191,7 +193,7 @@ impl Desk {
 }
 
 impl Tools {
-    fn books(&self, now: Millis) -> Books<'_> {
+    pub(crate) fn books(&self, now: Millis) -> Books<'_> {
         Books { terms: &self.ledger, vault: &self.vault, owner_exists: &self.owner_exists, now }
     }
 }

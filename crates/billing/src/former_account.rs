@@ -11,9 +11,15 @@ const CHECKOUTS: &str = "
 const CUSTOMERS: &str = "
     UPDATE billing_customers SET customer_id = NULL, generation = generation + 1 WHERE customer_id IS NOT NULL";
 
+const TOP_UPS: &str = "
+    UPDATE billing_topups SET checkout_id = NULL, customer_id = NULL, payment_method = NULL, leased_until = 0, attempts = 0,
+      updated_at = $1
+    WHERE checkout_id IS NOT NULL";
+
 /// Only for an account that is certainly gone, as the till of a `dev` that has ended is.
 pub fn end(tx: &mut Tx<'_>, now: Millis) -> Result<(), Error> {
     tx.execute(SUBSCRIPTIONS, params![now])?;
     tx.execute(CHECKOUTS, params![now])?;
+    tx.execute(TOP_UPS, params![now])?;
     tx.execute(CUSTOMERS, params![]).map(|_| ())
 }

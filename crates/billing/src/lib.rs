@@ -22,9 +22,12 @@ pub mod stripe;
 pub mod subject;
 pub mod subscriptions;
 mod told;
+mod topping_up;
+pub mod topups;
 pub mod turns;
 pub mod webhook;
 mod worker;
 pub mod worth;
 
 pub use books::{Books, Problem};
+pub use topping_up::Shown;

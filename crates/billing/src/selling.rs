@@ -176,7 +176,11 @@ impl Desk {
         });
         let checkout = checkout.await?;
         let tries_before = self.had_a_subscription(&buyer.owner).await?;
-        let form = self.session_form(&checkout, &offer, &customer, returns, tries_before);
+        let mut form = self.session_form(&checkout, &offer, &customer, returns, tries_before);
+        // A plan's is kept anyway.
+        if wish.keep_method && !is_plan {
+            form = form.with("payment_intent_data[setup_future_usage]", "off_session");
+        }
         let key = format!("tg:checkout:{}", checkout.id);
         let session = tools.stripe.post(Class::Person, "/v1/checkout/sessions", &form, &key).await;
         let session: Session = match session {

@@ -67,6 +67,14 @@ impl Subject {
         }
     }
 
+    /// The object at Stripe that is read. A payment is one, whatever it is looked at for.
+    pub fn object(&self) -> String {
+        match self {
+            Subject::TopUp(id) => Subject::Payment(id.clone()).to_string(),
+            subject => subject.to_string(),
+        }
+    }
+
     /// What [`fmt::Display`] wrote.
     pub fn parse(text: &str) -> Option<Subject> {
         let (name, id) = text.split_once(':')?;

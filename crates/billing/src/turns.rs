@@ -14,13 +14,13 @@ const NEXT: &str = "UPDATE billing_turns SET turn = turn + 1 WHERE subject = $1 
 pub struct Turn(i64);
 
 pub fn current(tx: &mut Tx<'_>, subject: &Subject) -> Result<Turn, Error> {
-    let turn = tx.query_opt(NOW, params![&subject.to_string()], |row| row.get(0))?;
+    let turn = tx.query_opt(NOW, params![&subject.object()], |row| row.get(0))?;
     Ok(Turn(turn.unwrap_or(0)))
 }
 
 /// With the applying. False when somebody was faster: read again.
 pub fn take(tx: &mut Tx<'_>, subject: &Subject, turn: Turn) -> Result<bool, Error> {
-    let subject = subject.to_string();
+    let subject = subject.object();
     let taken = match turn.0 {
         0 => tx.execute(BEGIN, params![&subject])?,
         turn => tx.execute(NEXT, params![&subject, turn])?,

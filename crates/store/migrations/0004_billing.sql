@@ -22,7 +22,7 @@ CREATE TABLE billing_checkouts (
   -- For each piece; for what the buyer names the price of, for 100 of the smallest unit.
   credits BIGINT NOT NULL,
   quantity BIGINT NOT NULL,
-  -- What the buyer named, in the smallest unit of the currency.
+  -- What the buyer named, or a top-up is charged, in the smallest unit of the currency.
   amount BIGINT,
   session_id TEXT UNIQUE,
   payment_intent TEXT,
@@ -96,6 +96,39 @@ CREATE TABLE billing_subscriptions (
 );
 CREATE UNIQUE INDEX billing_subscriptions_live ON billing_subscriptions (owner) WHERE live AND NOT extra;
 CREATE INDEX billing_subscriptions_by_owner ON billing_subscriptions (owner, created_at);
+
+-- Who wants a pack to be bought by itself when little is left. One payment at a time for each owner.
+CREATE TABLE billing_topups (
+  owner TEXT PRIMARY KEY,
+  -- The ledger's account that is watched: that of the pack's unit.
+  account_id TEXT NOT NULL,
+  unit TEXT NOT NULL,
+  pack TEXT NOT NULL,
+  below BIGINT NOT NULL,
+  -- Payments in a month of the deployment's time zone.
+  monthly_max BIGINT NOT NULL,
+  enabled BOOLEAN NOT NULL,
+  -- Up to this entry and this hold the spending led to a payment, or must not lead to one; none: nothing need be spent.
+  seen_seq BIGINT,
+  seen_holds BIGINT NOT NULL,
+  -- The payment under way: its row among the checkouts. Who pays by which method stands here before Stripe is asked, so that a
+  -- second try under the same key says the same.
+  checkout_id TEXT,
+  customer_id TEXT,
+  payment_method TEXT,
+  leased_until BIGINT NOT NULL,
+  attempts BIGINT NOT NULL,
+  -- Payments that failed since the last one that did not.
+  failures BIGINT NOT NULL,
+  retry_at BIGINT,
+  -- The month's payments are made.
+  rests_until BIGINT NOT NULL,
+  error TEXT,
+  created_at BIGINT NOT NULL,
+  updated_at BIGINT NOT NULL
+);
+CREATE INDEX billing_topups_watched ON billing_topups (account_id) WHERE enabled AND checkout_id IS NULL;
+CREATE INDEX billing_topups_under_way ON billing_topups (leased_until) WHERE checkout_id IS NOT NULL;
 
 -- Verified events, once for each mode and id; worked off afterwards.
 CREATE TABLE billing_inbox (

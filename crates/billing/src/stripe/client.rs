@@ -2,6 +2,7 @@
 //! retries of what may be retried.
 
 use super::form::Form;
+use super::objects::Named;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, USER_AGENT};
 use http::{Method, Request, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -72,7 +73,14 @@ pub enum Trouble {
     Missing(String),
     /// The call was understood and refused: a declined card, a parameter that is wrong, a key without the right.
     #[error("Stripe refused ({status} {code}): {message}")]
-    Refused { status: u16, code: String, param: Option<String>, message: String },
+    Refused {
+        status: u16,
+        code: String,
+        param: Option<String>,
+        message: String,
+        /// The payment that was declined: it exists all the same.
+        payment_intent: Option<String>,
+    },
     /// An answer that does not look as the pinned version says.
     #[error("an answer of Stripe was not understood: {0}")]
     NotUnderstood(String),
@@ -115,6 +123,7 @@ struct ErrorDetail {
     param: Option<String>,
     #[serde(default)]
     message: String,
+    payment_intent: Option<Named>,
 }
 
 /// What one try came to.
@@ -311,7 +320,11 @@ fn judge(status: u16, body: &[u8], path: &str, after: Option<Duration>) -> Tried
             let trouble = Trouble::Unavailable(format!("{} answers {status} {code}", without_query(path)));
             Tried::Again { trouble, after }
         }
-        _ => Tried::Over(Trouble::Refused { status, code, param: detail.param, message: detail.message }),
+        _ => {
+            let payment_intent = detail.payment_intent.map(|intent| intent.id);
+            let (param, message) = (detail.param, detail.message);
+            Tried::Over(Trouble::Refused { status, code, param, message, payment_intent })
+        }
     }
 }
 

@@ -99,6 +99,15 @@ pub struct PaymentIntent {
     pub currency: String,
     pub customer: Option<Ref<Named>>,
     pub latest_charge: Option<Ref<Charge>>,
+    last_payment_error: Option<PaymentError>,
+    #[serde(default)]
+    pub metadata: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+struct PaymentError {
+    code: Option<String>,
+    decline_code: Option<String>,
 }
 
 impl PaymentIntent {
@@ -108,6 +117,21 @@ impl PaymentIntent {
             Some(Ref::Whole(charge)) => charge.amount_captured,
             _ => self.amount_received,
         }
+    }
+
+    /// It was not paid, and only its owner could go on with it.
+    pub fn waits_for_its_owner(&self) -> bool {
+        matches!(
+            self.status.as_str(),
+            "requires_payment_method" | "requires_action" | "requires_confirmation" | "requires_source"
+        )
+    }
+
+    /// Why it was not paid, in Stripe's word.
+    pub fn reason(&self) -> &str {
+        let error = self.last_payment_error.as_ref();
+        let code = error.and_then(|error| error.decline_code.as_deref().or(error.code.as_deref()));
+        code.unwrap_or(&self.status)
     }
 }
 
@@ -157,6 +181,24 @@ pub struct Customer {
     pub id: String,
     #[serde(default)]
     pub deleted: bool,
+    invoice_settings: Option<InvoiceSettings>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+struct InvoiceSettings {
+    default_payment_method: Option<Ref<Named>>,
+}
+
+impl Customer {
+    pub fn usual_method(&self) -> Option<&str> {
+        self.invoice_settings.as_ref()?.default_payment_method.as_ref().map(Ref::id)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct PaymentMethod {
+    pub id: String,
+    pub r#type: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]

@@ -11,7 +11,8 @@ use billing::checkouts::Wish;
 use billing::desk::{Desk, Error};
 use billing::selling::{Buyer, NotSold, Returns};
 use billing::stripe::Trouble;
-use credits::Owner;
+use billing::topups::Wanted;
+use credits::{MAX_AMOUNT, Owner};
 use serde_json::json;
 
 pub struct BillingCatalog;
@@ -23,6 +24,8 @@ pub struct BillingChange;
 pub struct BillingCancel;
 pub struct BillingResume;
 pub struct BillingInvoices;
+pub struct BillingTopUp;
+pub struct BillingSetTopUp;
 
 impl Endpoint for BillingCatalog {
     type Input = ();
@@ -53,6 +56,7 @@ impl Endpoint for BillingCheckout {
                 item: fields.some_text("price"),
                 quantity: fields.maybe_amount("quantity"),
                 amount: fields.maybe_amount("amount"),
+                keep_method: fields.maybe_flag("savePaymentMethod").unwrap_or_default(),
             },
             success: fields.maybe_text("successUrl"),
             cancel: fields.maybe_text("cancelUrl"),
@@ -196,6 +200,49 @@ impl Endpoint for BillingInvoices {
         let invoices = desk(&call)?.invoices(&owner).await.map_err(failed)?;
         let items: Vec<_> = invoices.iter().map(|invoice| shapes::invoice(invoice, Case::Camel)).collect();
         Ok(Reply::json(&json!({ "items": items, "nextCursor": null })))
+    }
+}
+
+impl Endpoint for BillingTopUp {
+    type Input = ();
+    const SPEC: Spec =
+        Spec::get("/billing/auto-topup", Access::SignedIn, "What is bought automatically, and how that goes");
+
+    fn read(_: &mut Fields) {}
+
+    async fn run(call: Call, (): ()) -> Outcome {
+        let owner = buyer(&call, None)?.owner;
+        Ok(Reply::json(&shapes::top_up(&desk(&call)?.top_up_of(&owner).await?, Case::Camel)))
+    }
+}
+
+impl Endpoint for BillingSetTopUp {
+    type Input = Wanted;
+    const SPEC: Spec =
+        Spec::post("/billing/auto-topup", Access::SignedIn, "Buys a pack whenever little is left");
+
+    fn read(fields: &mut Fields) -> Wanted {
+        fields.need_object();
+        Wanted {
+            below: fields.maybe_amount("below"),
+            pack: fields.maybe_text("pack"),
+            monthly_max: fields.maybe_amount("monthlyMax"),
+            enabled: fields.maybe_flag("enabled"),
+        }
+    }
+
+    async fn run(call: Call, wanted: Wanted) -> Outcome {
+        let owner = buyer(&call, None)?.owner;
+        let too_many = |amount: Option<i64>| amount.is_some_and(|amount| amount > MAX_AMOUNT);
+        if too_many(wanted.below) || too_many(wanted.monthly_max) {
+            return Err(Failure::Validation(format!("[body] Too big: expected amounts up to {MAX_AMOUNT}")));
+        }
+        let shown = desk(&call)?.set_top_up(&owner, wanted).await?;
+        let shown = shown.map_err(|wrong| {
+            let field = if wrong.field == "monthly_max" { "monthlyMax" } else { wrong.field };
+            Failure::Validation(format!("[body.{field}] Invalid input: {}", wrong.message))
+        })?;
+        Ok(Reply::json(&shapes::top_up(&shown, Case::Camel)))
     }
 }
 

@@ -15,10 +15,12 @@ use billing::checkouts::Wish;
 use billing::desk::Desk;
 use billing::inbox::{self, Seen};
 use billing::selling::{Buyer, NotSold, Returns};
+use billing::topups::Wanted;
 use credits::{MAX_AMOUNT, Owner};
 use identity::service_keys::Scope;
 use kernel::{Millis, UserId};
 use serde_json::{Value, json};
+use std::borrow::Cow;
 use std::sync::Arc;
 
 const LARGEST_BODY: usize = 64 << 10;
@@ -38,6 +40,11 @@ pub(super) fn router() -> Router<Arc<App>> {
         .route(&path("/subscription/cancel"), post(|app, request| serve(app, request, cancel)))
         .route(&path("/subscription/resume"), post(|app, request| serve(app, request, resume)))
         .route(&path("/invoices"), get(|app, request| serve(app, request, invoices)))
+        .route(
+            &path("/auto-topup"),
+            get(|app, request| serve(app, request, top_up))
+                .put(|app, request| serve(app, request, set_top_up)),
+        )
         .route(&path("/events"), get(|app, request| serve(app, request, events)))
 }
 
@@ -86,6 +93,7 @@ async fn checkout(ask: Ask) -> Answered {
         item: members.required("price", item)?.into_owned(),
         quantity: members.integer("quantity", 1..=MAX_AMOUNT)?,
         amount: members.integer("amount", 1..=MAX_AMOUNT)?,
+        keep_method: members.flag("save_payment_method")?,
     };
     let (success, cancel) = (members.text("success_url", URL_CHARS)?, members.text("cancel_url", URL_CHARS)?);
     members.finish()?;
@@ -164,6 +172,30 @@ async fn invoices(ask: Ask) -> Answered {
     let invoices = ask.desk.invoices(&owner).await.map_err(Failure::of_billing)?;
     let items: Vec<Value> = invoices.iter().map(|invoice| shapes::invoice(invoice, Case::Snake)).collect();
     Ok(json!({ "items": items, "next_cursor": null }))
+}
+
+async fn top_up(ask: Ask) -> Answered {
+    let mut query = Query::read(&ask.uri);
+    let owner = query.owner()?;
+    query.finish()?;
+    known(&ask, &owner).await?;
+    Ok(shapes::top_up(&ask.desk.top_up_of(&owner).await?, Case::Snake))
+}
+
+async fn set_top_up(ask: Ask) -> Answered {
+    let mut members = Members::parse(&ask.body)?;
+    let owner = members.owner()?;
+    let wanted = Wanted {
+        below: members.amount("below")?,
+        pack: members.id("pack")?.map(Cow::into_owned),
+        monthly_max: members.amount("monthly_max")?,
+        enabled: members.maybe_flag("enabled")?,
+    };
+    members.finish()?;
+    known(&ask, &owner).await?;
+    let shown = ask.desk.set_top_up(&owner, wanted).await?;
+    let shown = shown.map_err(|wrong| Failure::invalid(wrong.field, wrong.message))?;
+    Ok(shapes::top_up(&shown, Case::Snake))
 }
 
 async fn events(ask: Ask) -> Answered {
@@ -279,6 +311,9 @@ pub(super) const ROUTES: &[RouteDoc] = &[
         Field::integer("amount")
             .optional()
             .note("Where the buyer names it, in the smallest unit of the currency"),
+        Field::boolean("save_payment_method")
+            .optional()
+            .note("Keeps the way of paying at Stripe, for automatic top-ups; tell the buyer"),
         Field::text("success_url")
             .optional()
             .note("A path or a trusted origin; may hold `{CHECKOUT_SESSION_ID}`"),
@@ -306,6 +341,20 @@ pub(super) const ROUTES: &[RouteDoc] = &[
         .body(&[USER, ORGANIZATION]),
     of(RouteDoc::get("/api/billing/invoices", "An owner's invoices, newest first"))
         .query(&[USER, ORGANIZATION]),
+    of(RouteDoc::get("/api/billing/auto-topup", "What an owner buys automatically, and how that goes"))
+        .query(&[USER, ORGANIZATION]),
+    of(RouteDoc::new("PUT", "/api/billing/auto-topup", "Buys a pack whenever little is left"))
+        .body(&[
+            USER,
+            ORGANIZATION,
+            Field::integer("below").optional().note("Credits: with less available a pack is bought"),
+            Field::text("pack").optional().note("The name of a pack with a fixed price"),
+            Field::integer("monthly_max").optional().note("Payments in a calendar month"),
+            Field::boolean("enabled").optional(),
+        ])
+        .notes(
+            "What is left out stays as it is; the first time `below`, `pack` and `monthly_max` are needed.",
+        ),
     of(RouteDoc::get("/api/billing/events", "Stripe's events and what came of them, newest first")).query(&[
         Field::text("status").optional().note("`pending`, `done`, `ignored` or `failed`"),
         Field::integer("limit").optional(),

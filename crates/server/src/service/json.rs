@@ -195,6 +195,15 @@ impl<'a> Members<'a> {
         }
     }
 
+    /// A flag that may be left out, which says something else than `false`.
+    pub fn maybe_flag(&mut self, name: &str) -> Result<Option<bool>, Failure> {
+        match self.take(name)? {
+            None => Ok(None),
+            Some(Json::Bool(flag)) => Ok(Some(flag)),
+            Some(_) => Err(self.invalid(name, "it must be true or false")),
+        }
+    }
+
     pub fn time(&mut self, name: &str) -> Result<Option<Millis>, Failure> {
         let Some(text) = self.text(name, ID_CHARS)? else { return Ok(None) };
         match super::moment::parse(&text) {

@@ -1,5 +1,6 @@
 //! Billing as this process runs it: the desk, the work on events, and the hourly reconciliation.
 
+use super::telling;
 use crate::config::Config;
 use crate::settings::owner_exists;
 use crate::terminal::Failure;
@@ -45,6 +46,7 @@ pub fn desk(config: &Config, store: &Store, vault: &Vault) -> Result<Option<Desk
         livemode: stripe.livemode(),
         automatic_tax: stripe.automatic_tax,
         promotion_codes: stripe.promotion_codes,
+        page: telling::page(config),
     };
     Ok(Some(Desk::new(Tools {
         store: store.clone(),
@@ -107,8 +109,10 @@ pub async fn watch(store: Store, gauge: Arc<InboxGauge>) {
 pub async fn run(desk: Option<Desk>, shutdown: impl Future<Output = ()>) {
     let Some(desk) = desk else { return };
     let rounds = tokio::spawn(reconcile(desk.clone()));
+    let top_ups = tokio::spawn(desk.clone().top_up());
     desk.work(shutdown).await;
     rounds.abort();
+    top_ups.abort();
 }
 
 async fn reconcile(desk: Desk) {

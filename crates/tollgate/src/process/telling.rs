@@ -147,7 +147,7 @@ impl Teller {
 }
 
 /// Where the app sells, else Tollgate's own page.
-fn page(config: &Config) -> Option<Link> {
+pub fn page(config: &Config) -> Option<Link> {
     let base = config.base_url.as_deref()?;
     let link = match config.credits.buy_url.as_deref() {
         Some(path) if path.starts_with('/') => Link::parse(&format!("{base}{path}")),

@@ -19,6 +19,7 @@ mod billing_program;
 mod billing_reconcile;
 mod billing_subscriptions;
 mod billing_survival;
+mod billing_topup;
 mod billing_webhook;
 mod client_app;
 mod client_calls;

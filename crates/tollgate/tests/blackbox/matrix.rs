@@ -263,6 +263,12 @@ const ROWS: &[Row] = &[
         post("/billing/subscription/resume", json!({}))
     }),
     row("GET", "/api/auth/billing/invoices", members(200), |_| Request::get("/api/auth/billing/invoices")),
+    row("GET", "/api/auth/billing/auto-topup", members(200), |_| {
+        Request::get("/api/auth/billing/auto-topup")
+    }),
+    row("POST", "/api/auth/billing/auto-topup", members(400), |_| {
+        post("/billing/auto-topup", json!({"pack": "absent", "below": 1, "monthlyMax": 1}))
+    }),
     row("GET", "/api/billing/catalog", backends(200), |_| Request::get("/api/billing/catalog")),
     row("POST", "/api/billing/checkout", backends(422), |things| {
         billed(things, "checkout", json!({"price": "absent"}))
@@ -287,6 +293,13 @@ const ROWS: &[Row] = &[
     }),
     row("GET", "/api/billing/invoices", backends(200), |things| {
         Request::get(&format!("/api/billing/invoices?user_id={}", things.user_id))
+    }),
+    row("GET", "/api/billing/auto-topup", backends(200), |things| {
+        Request::get(&format!("/api/billing/auto-topup?user_id={}", things.user_id))
+    }),
+    row("PUT", "/api/billing/auto-topup", backends(422), |things| {
+        let body = json!({"pack": "absent", "below": 1, "monthly_max": 1});
+        Request::new("PUT", "/api/billing/auto-topup").json(&owned(things, body))
     }),
     row("GET", "/api/billing/events", backends(200), |_| Request::get("/api/billing/events")),
     // Only what Stripe signed is taken.
