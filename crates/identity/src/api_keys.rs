@@ -4,7 +4,8 @@ mod usage;
 
 pub use usage::{Unusable, Used, take};
 
-use kernel::{Millis, Secret, UserId, Vault, random};
+use crate::organizations::{self, members, permissions};
+use kernel::{Millis, OrganizationId, Secret, UserId, Vault, random};
 use rand::CryptoRng;
 use serde_json::{Map, Value};
 use store::{Error, Row, Tx, params};
@@ -22,14 +23,14 @@ const LISTED: i64 = 1_000;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Holder {
     User(UserId),
-    Organization(String),
+    Organization(OrganizationId),
 }
 
 impl Holder {
     pub fn id(&self) -> &str {
         match self {
             Holder::User(id) => id.as_str(),
-            Holder::Organization(id) => id,
+            Holder::Organization(id) => id.as_str(),
         }
     }
 }
@@ -72,6 +73,15 @@ pub struct Quota {
     /// In milliseconds.
     pub refill_interval: Option<i64>,
     pub refill_amount: Option<i64>,
+}
+
+/// Whether a user may see and change the keys of an organization.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Management {
+    Allowed,
+    NotAMember,
+    /// Owners alone: no other role of the original has a say in keys.
+    NotAnOwner,
 }
 
 /// What a new key is made of.
@@ -128,7 +138,6 @@ const SET: &str = "
 const SET_QUOTA: &str =
     "UPDATE api_keys SET remaining = $2, refill_interval = $3, refill_amount = $4 WHERE id = $1";
 const DELETE: &str = "DELETE FROM api_keys WHERE id = $1";
-const FORGET_ORGANIZATION: &str = "DELETE FROM api_keys WHERE organization_id = $1";
 const SWEEP: &str =
     "DELETE FROM api_keys WHERE id IN (SELECT id FROM api_keys WHERE expires_at <= $1 LIMIT 500)";
 
@@ -136,7 +145,7 @@ impl ApiKey {
     fn read(row: &Row<'_>) -> Result<ApiKey, Error> {
         let holder = match (row.text_or_null(1)?, row.text_or_null(2)?) {
             (Some(user), _) => Holder::User(UserId::from_text(user)),
-            (None, Some(organization)) => Holder::Organization(organization.to_owned()),
+            (None, Some(organization)) => Holder::Organization(OrganizationId::from_text(organization)),
             (None, None) => return Err(Error::Fault("an API key of nobody".into())),
         };
         Ok(ApiKey {
@@ -264,6 +273,19 @@ pub fn list(tx: &mut Tx<'_>, holder: &Holder) -> Result<Vec<ApiKey>, Error> {
     tx.query(sql, params![holder.id(), LISTED], ApiKey::read)
 }
 
+pub fn management(
+    tx: &mut Tx<'_>,
+    organization: &OrganizationId,
+    user: &UserId,
+) -> Result<Management, Error> {
+    let role = organizations::member_role(tx, organization, user)?;
+    Ok(match role {
+        None => Management::NotAMember,
+        Some(role) if permissions::names(&role).any(|name| name == members::OWNER) => Management::Allowed,
+        Some(_) => Management::NotAnOwner,
+    })
+}
+
 /// Changes a key that was found in the same transaction, after [`hold`].
 pub fn change(tx: &mut Tx<'_>, key: ApiKey, changes: Changes, now: Millis) -> Result<ApiKey, Error> {
     let quota = changes.quota;
@@ -311,11 +333,6 @@ pub fn delete(tx: &mut Tx<'_>, id: &str) -> Result<bool, Error> {
     Ok(tx.execute(DELETE, params![id])? == 1)
 }
 
-/// The keys of an organization end with it.
-pub fn forget_organization(tx: &mut Tx<'_>, organization: &str) -> Result<(), Error> {
-    tx.execute(FORGET_ORGANIZATION, params![organization]).map(|_| ())
-}
-
 /// Deletes keys that ended before, some at a time; true when more may be left.
 pub fn sweep(tx: &mut Tx<'_>, ended_before: Millis) -> Result<bool, Error> {
     Ok(tx.execute(SWEEP, params![ended_before])? >= 500)
@@ -343,7 +360,7 @@ mod tests {
     fn permissions_are_had_whole_or_not_at_all() {
         let key = |permissions: Option<&str>| ApiKey {
             id: "k".into(),
-            holder: Holder::Organization("o".into()),
+            holder: Holder::Organization(OrganizationId::from_text("o")),
             name: None,
             prefix: None,
             start: String::new(),

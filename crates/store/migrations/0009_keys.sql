@@ -4,7 +4,7 @@
 CREATE TABLE api_keys (
   id TEXT PRIMARY KEY,
   user_id TEXT REFERENCES users (id) ON DELETE CASCADE,
-  organization_id TEXT,
+  organization_id TEXT REFERENCES organizations (id) ON DELETE CASCADE,
   key_hash TEXT NOT NULL UNIQUE,
   name TEXT,
   prefix TEXT,

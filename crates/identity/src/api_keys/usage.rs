@@ -103,8 +103,8 @@ fn why_not(key: &ApiKey, now: Millis) -> Unusable {
 mod tests {
     use super::super::{Holder, NewKey, Quota, RateLimit, create};
     use super::*;
-    use kernel::random;
     use kernel::vault::DataKey;
+    use kernel::{OrganizationId, random};
     use store::{Options, Store};
 
     const NOW: Millis = Millis(1_800_000_000_000);
@@ -119,7 +119,10 @@ mod tests {
         store.migrate().expect("a new schema");
         let vault = Vault::new(&DataKey::generate(&mut random::secure()));
         let work = move |tx: &mut Tx<'_>| {
-            let holder = Holder::Organization("acme".into());
+            let sql =
+                "INSERT INTO organizations (id, name, slug, created_at) VALUES ('acme', 'Acme', 'acme', 0)";
+            tx.execute(sql, &[])?;
+            let holder = Holder::Organization(OrganizationId::from_text("acme"));
             let new = NewKey {
                 holder,
                 name: None,

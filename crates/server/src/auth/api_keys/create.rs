@@ -3,13 +3,14 @@
 use super::shape::Shape;
 use super::{
     BAD_PREFIX, NO_ORGANIZATION, NOT_A_MEMBER, OF_ORGANIZATIONS, SERVER_ONLY_PROPERTY, UNAUTHORIZED,
-    asks_for_server_only, check_name, config_named, end_of, metadata_text,
+    asks_for_server_only, check_name, config_named, end_of, may_manage, metadata_text,
 };
 use crate::auth::endpoint::{Access, Call, Endpoint, Outcome, Reply, Spec};
+use crate::auth::error::Failure;
 use crate::auth::fields::Fields;
 use crate::settings::Switch;
 use identity::api_keys::{self, Holder, NewKey, Quota, RateLimit};
-use kernel::random;
+use kernel::{OrganizationId, random};
 use serde_json::Value;
 
 const LONGEST_PREFIX: usize = 32;
@@ -45,7 +46,7 @@ impl Endpoint for CreateKey {
             names_user: fields.any("userId").is_some(),
             server_only: asks_for_server_only(fields, Some("remaining")),
         };
-        fields.storable(&["name"]);
+        fields.storable(&["name", "organizationId"]);
         let is_plain = |letter: u8| letter.is_ascii_alphanumeric() || letter == b'_' || letter == b'-';
         if input.prefix.as_deref().is_some_and(|prefix| prefix.is_empty() || !prefix.bytes().all(is_plain)) {
             let message =
@@ -64,7 +65,10 @@ impl Endpoint for CreateKey {
         };
         let holder = match (config_named(input.config.as_deref()), input.organization) {
             (OF_ORGANIZATIONS, None) => return Err(NO_ORGANIZATION),
-            (OF_ORGANIZATIONS, Some(_)) => return Err(NOT_A_MEMBER),
+            (OF_ORGANIZATIONS, Some(_)) if !call.app.settings.methods.has(Switch::Organizations) => {
+                return Err(NOT_A_MEMBER);
+            }
+            (OF_ORGANIZATIONS, Some(id)) => Holder::Organization(OrganizationId::from_text(id)),
             _ => Holder::User(live.user.id.clone()),
         };
         let metadata = input.metadata.as_ref().map(metadata_text).transpose()?.flatten();
@@ -89,11 +93,14 @@ impl Endpoint for CreateKey {
             metadata,
         };
         let (app, now) = (call.app.clone(), call.now);
-        let made = call.app.store.write(move |tx| {
-            let rng = &mut random::secure();
-            api_keys::create(tx, &app.vault, &new, now, rng)
+        let user = live.user.id.clone();
+        let made = call.app.store.write(move |tx| -> Result<Result<_, Failure>, store::Error> {
+            if let Err(failure) = may_manage(tx, &user, &new.holder)? {
+                return Ok(Err(failure));
+            }
+            api_keys::create(tx, &app.vault, &new, now, &mut random::secure()).map(Ok)
         });
-        let (key, text) = made.await?;
+        let (key, text) = made.await??;
         Ok(Reply::json(&Shape::of(&key, Some(text.expose()))))
     }
 }

@@ -1,11 +1,13 @@
 //! `/api-key/list` and `/api-key/get`.
 
 use super::shape::Shape;
-use super::{NOT_A_MEMBER, config_of, find};
+use super::{config_of, find, may_manage};
 use crate::auth::endpoint::{Access, Call, Endpoint, Outcome, Reply, Spec};
+use crate::auth::error::Failure;
 use crate::auth::fields::Fields;
 use crate::settings::Switch;
 use identity::api_keys::{self, ApiKey, Holder};
+use kernel::OrganizationId;
 use serde::Serialize;
 use std::cmp::Ordering;
 
@@ -51,10 +53,16 @@ impl Endpoint for ListKeys {
     async fn run(call: Call, wanted: Wanted) -> Outcome {
         let user = call.signed_in()?.user.id.clone();
         let holder = match wanted.organization {
-            Some(_) => return Err(NOT_A_MEMBER),
-            None => Holder::User(user),
+            Some(id) => Holder::Organization(OrganizationId::from_text(id.replace('\0', "?"))),
+            None => Holder::User(user.clone()),
         };
-        let mut keys = call.app.store.read(move |tx| api_keys::list(tx, &holder)).await?;
+        let found = call.app.store.read(move |tx| -> Result<Result<Vec<ApiKey>, Failure>, store::Error> {
+            match may_manage(tx, &user, &holder)? {
+                Ok(()) => api_keys::list(tx, &holder).map(Ok),
+                Err(failure) => Ok(Err(failure)),
+            }
+        });
+        let mut keys = found.await??;
         if let Some(config) = wanted.config.filter(|config| !config.is_empty()) {
             keys.retain(|key| config_of(key) == config);
         }

@@ -15,8 +15,8 @@ use super::endpoint::Call;
 use super::error::Failure;
 use super::fields::Fields;
 use http::StatusCode;
-use identity::api_keys::{self, ApiKey, Holder};
-use kernel::UserId;
+use identity::api_keys::{self, ApiKey, Holder, Management};
+use kernel::{OrganizationId, UserId};
 use serde_json::Value;
 use store::Tx;
 
@@ -90,7 +90,28 @@ fn find(
     match &key.holder {
         Holder::User(holder) if holder == user => Ok(Ok(key)),
         Holder::User(_) => Ok(Err(NOT_FOUND)),
-        Holder::Organization(_) => Ok(Err(NOT_A_MEMBER)),
+        Holder::Organization(id) => Ok(manages(tx, user, id)?.map(|()| key)),
+    }
+}
+
+/// Whether the user may see and change the keys of this organization.
+fn manages(
+    tx: &mut Tx<'_>,
+    user: &UserId,
+    organization: &OrganizationId,
+) -> Result<Result<(), Failure>, store::Error> {
+    Ok(match api_keys::management(tx, organization, user)? {
+        Management::Allowed => Ok(()),
+        Management::NotAMember => Err(NOT_A_MEMBER),
+        Management::NotAnOwner => Err(NOT_ALLOWED),
+    })
+}
+
+/// A holder whose keys the user may see and change.
+fn may_manage(tx: &mut Tx<'_>, user: &UserId, holder: &Holder) -> Result<Result<(), Failure>, store::Error> {
+    match holder {
+        Holder::User(_) => Ok(Ok(())),
+        Holder::Organization(id) => manages(tx, user, id),
     }
 }
 
