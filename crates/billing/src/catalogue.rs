@@ -113,6 +113,16 @@ impl Rollover {
 }
 
 impl Catalogue {
+    /// Whether any plan turns something on in the app.
+    pub fn has_features(&self) -> bool {
+        self.plans.values().any(|plan| !plan.features.is_empty())
+    }
+
+    /// Whether any plan turns this on.
+    pub fn knows_feature(&self, name: &str) -> bool {
+        self.plans.values().any(|plan| plan.features.iter().any(|feature| feature == name))
+    }
+
     /// The plan that a price of Stripe's stands for.
     pub fn plan_of_price(&self, price: &str) -> Option<(&str, &Plan)> {
         self.plans.iter().find(|(_, plan)| plan.price == price).map(|(name, plan)| (name.as_str(), plan))

@@ -10,6 +10,7 @@ pub mod checkouts;
 pub mod checkup;
 pub mod customers;
 pub mod desk;
+pub mod entitlements;
 pub mod former_account;
 pub mod inbox;
 mod look;

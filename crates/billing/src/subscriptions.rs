@@ -61,8 +61,13 @@ pub struct Running {
 impl Running {
     /// It is paid, tried, or within the time that a failed renewal is given.
     pub fn gives_access(&self) -> bool {
-        matches!(self.status.as_str(), "active" | "trialing" | "past_due")
+        gives_access(&self.status)
     }
+}
+
+/// By Stripe's word.
+pub(crate) fn gives_access(status: &str) -> bool {
+    matches!(status, "active" | "trialing" | "past_due")
 }
 
 /// Brings our row to what Stripe says. Gives the row if anything that people see has changed.

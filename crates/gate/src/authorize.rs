@@ -1,4 +1,4 @@
-//! Who passes, in the fixed order: session, ban, user match, role, payer; then the allowance or the charge.
+//! Who passes, in the fixed order: session, ban, user match, role, payer, entitlement; then the allowance or the charge.
 //!
 //! Nothing is remembered between calls: the door reads the session from the store each time and asks here with its row at
 //! hand.
@@ -17,6 +17,8 @@ pub struct Demand {
     pub role: Option<String>,
     /// Who pays, when it is not the user.
     pub payer: Option<Owner>,
+    /// The plan of whoever pays must turn this on.
+    pub entitlement: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +31,11 @@ pub enum Denied {
 }
 
 impl Demand {
+    /// What is demanded and not among the features that a plan turns on.
+    pub fn lacks<'d>(&'d self, features: &[String]) -> Option<&'d str> {
+        self.entitlement.as_deref().filter(|wanted| !features.iter().any(|feature| feature == wanted))
+    }
+
     /// Judges a user whose session is alive.
     pub fn judge(&self, user: &UserView<'_>, now: Millis) -> Result<(), Denied> {
         if user.standing(now) == Standing::Banned {
@@ -89,6 +96,7 @@ mod tests {
             user_id: Some("other".into()),
             role: Some("admin".into()),
             payer: Some(Owner::Organization("acme".into())),
+            entitlement: Some("export".into()),
         };
         (ada.banned, ada.ban_expires) = (true, Some(NOW.plus(1)));
         assert_eq!(demand.judge(&ada.view(), NOW), Err(Denied::Banned));
@@ -105,5 +113,8 @@ mod tests {
         }
         demand.payer = Some(Owner::User(ada.id.as_str().into()));
         assert_eq!(demand.judge(&ada.view(), NOW), Ok(()));
+        assert_eq!(demand.lacks(&[]), Some("export"));
+        assert_eq!(demand.lacks(&["exports".into(), "Export".into()]), Some("export"));
+        assert_eq!(demand.lacks(&["priority".into(), "export".into()]), None);
     }
 }

@@ -157,6 +157,8 @@ pub struct Asks {
     /// Everybody passes; who is signed in is told all the same.
     pub public: bool,
     pub role: Option<String>,
+    /// What the user's plan must turn on.
+    pub entitlement: Option<String>,
     /// What the user is charged for.
     pub feature: Option<String>,
     /// The action whose allowance lets a visitor without a session pass.

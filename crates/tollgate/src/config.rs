@@ -22,7 +22,7 @@ use guest_terms::Guest;
 use kernel::{Secret, TrustedOrigins, TrustedProxies};
 use keys::{Default_, Key};
 use mail::{Sender, Smtp};
-use server::settings::{ApiKeySettings, DeviceSettings, MethodSettings, Switch};
+use server::settings::{ApiKeySettings, DeviceSettings, MethodSettings, OrganizationSettings, Switch};
 use source::Gathered;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -49,6 +49,8 @@ pub struct Config {
     pub methods: MethodSettings,
     pub api_keys: ApiKeySettings,
     pub device: DeviceSettings,
+    pub organizations: OrganizationSettings,
+    pub passkey: Passkey,
     pub credits: credits::Settings,
     pub gate: gate::rules::Rules,
     pub guest: Guest,
@@ -69,6 +71,13 @@ pub struct Config {
 pub enum DatabaseUrl {
     Sqlite(PathBuf),
     Postgres(Secret<String>),
+}
+
+/// `None`: as base_url and app_name say.
+#[derive(Debug, Clone)]
+pub struct Passkey {
+    pub rp_id: Option<String>,
+    pub rp_name: Option<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -223,6 +232,7 @@ struct Builder {
 impl Builder {
     fn build(&mut self) -> Config {
         let credits = self.credit_terms();
+        let stripe = self.stripe_terms(&credits.units);
         let guest = self.guest_terms();
         let config = Config {
             base_url: self.optional_text("base_url"),
@@ -253,9 +263,14 @@ impl Builder {
                     self.duration("api_keys.rate_limit_window"),
                 ),
             },
+            passkey: Passkey {
+                rp_id: self.optional_text("passkey.rp_id"),
+                rp_name: self.optional_text("passkey.rp_name"),
+            },
+            organizations: self.organizations(),
             device: DeviceSettings { interval: self.duration("device.interval") },
-            gate: self.gate_rules(&credits.features, &guest.allowances.actions),
-            stripe: self.stripe_terms(&credits.units),
+            gate: self.gate_rules(&credits.features, &guest.allowances.actions, &stripe.catalogue),
+            stripe,
             credits,
             guest,
             mail: self.mail(),
@@ -399,6 +414,26 @@ impl Builder {
     fn methods(&self) -> MethodSettings {
         let on = Switch::ALL.into_iter().filter(|(_, name)| self.flag(name));
         on.fold(MethodSettings::default(), |settings, (switch, _)| settings.with(switch))
+    }
+
+    fn organizations(&mut self) -> OrganizationSettings {
+        let invitation_url = self.optional_text("organizations.invitation_url");
+        let page = invitation_url.as_deref().map(|url| (url.contains("{id}"), url.replace("{id}", "id")));
+        if page.is_some_and(|(names_id, url)| !names_id || mail::Link::parse(&url).is_err()) {
+            let fix = "Write an address such as \"https://app.example.com/invitations/{id}\".";
+            self.report("organizations.invitation_url", "It names no page for an invitation.", fix);
+        }
+        OrganizationSettings {
+            limits: identity::organizations::Limits {
+                members: self.count("organizations.members") as i64,
+                invitations: self.count("organizations.invitations") as i64,
+                teams: self.count("organizations.teams") as i64,
+                organizations: self.count("organizations.organizations") as i64,
+                invitation_life: self.duration("organizations.invitation_expires_in"),
+            },
+            invitation_url,
+            require_verified_email: self.flag("organizations.require_verified_email"),
+        }
     }
 
     fn email_password(&self) -> EmailPassword {

@@ -13,6 +13,7 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use billing::checkouts::Wish;
 use billing::desk::Desk;
+use billing::entitlements;
 use billing::inbox::{self, Seen};
 use billing::selling::{Buyer, NotSold, Returns};
 use billing::topups::Wanted;
@@ -133,7 +134,9 @@ async fn subscription(ask: Ask) -> Answered {
     query.finish()?;
     known(&ask, &owner).await?;
     let running = ask.desk.subscription_of(&owner).await?;
-    Ok(json!({ "subscription": shapes::subscription(running.as_ref(), Case::Snake) }))
+    let features = entitlements::features_of(&ask.desk.tools().terms.catalogue, running.as_ref());
+    let subscription = shapes::subscription(running.as_ref(), Case::Snake);
+    Ok(json!({ "subscription": subscription, "features": features }))
 }
 
 async fn change(ask: Ask) -> Answered {
@@ -329,7 +332,8 @@ pub(super) const ROUTES: &[RouteDoc] = &[
         ORGANIZATION,
         Field::text("return_url").optional(),
     ]),
-    of(RouteDoc::get("/api/billing/subscription", "An owner's subscription")).query(&[USER, ORGANIZATION]),
+    of(RouteDoc::get("/api/billing/subscription", "An owner's subscription, and the features it turns on"))
+        .query(&[USER, ORGANIZATION]),
     of(RouteDoc::post("/api/billing/subscription/change", "Changes the plan, or shows what that would cost"))
         .body(&[USER, ORGANIZATION, Field::text("plan"), Field::boolean("preview").optional()]),
     of(RouteDoc::post(

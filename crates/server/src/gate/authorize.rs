@@ -1,7 +1,7 @@
 //! `POST /api/gate/authorize`: who it is, whether it may pass and what it costs, in one call.
 //!
-//! The order of refusals is fixed: service key, content type, body, idempotency key, session, ban, user, role, payer, then
-//! allowance or charge.
+//! The order of refusals is fixed: service key, content type, body, idempotency key, session, ban, user, role, payer,
+//! entitlement, then allowance or charge.
 
 use super::judge::{self, Looked};
 use super::{Gate, judge::set_cookies, visitor};
@@ -35,6 +35,9 @@ pub(super) const ROUTE: RouteDoc =
         .body(&[
             Field::text("user_id").optional().note("Must be the session's user"),
             Field::text("role").optional().note("One of the user's roles must be this"),
+            Field::text("entitlement")
+                .optional()
+                .note("A feature that the plan of whoever pays must turn on"),
             Field::new("charge", Kind::Object).optional().note(
                 "`feature` and `quantity`, `model` and `tokens`, or `amount`; and `unit`, as in a debit",
             ),
@@ -48,10 +51,10 @@ pub(super) const ROUTE: RouteDoc =
             Field::new("metadata", Kind::Object).optional().note("Kept on the entry, at most 4 KiB"),
         ])
         .answers(&[
-            (200, "It may pass: `subject`, `user`, `session`, `charge`, `guest`"),
+            (200, "It may pass: `subject`, `user`, `session`, `features`, `charge`, `guest`"),
             (401, "`unauthenticated`: no valid session, nor a guest where one is asked for"),
             (402, "`insufficient_credits`: with `balance`, `available`, `required`, `unit`, `buy_url`"),
-            (403, "`user_banned`, `user_mismatch` or `forbidden`"),
+            (403, "`user_banned`, `user_mismatch` or `forbidden`; where an entitlement is missing its name is the `detail`, and there is a `buy_url`"),
             (409, "`idempotency_mismatch`: with `field`"),
             (422, "`invalid_request`: with `field`"),
             (429, "`limit_reached`: with `limit` and `resets_at`; `guest_limit_reached`: with `action`, `limit` and `resets_at`"),
@@ -104,20 +107,23 @@ async fn steps(
             }
             _ => Looked::Nobody,
         };
-        Ok::<_, store::Error>((found, looked))
+        let features = judge::features(tx, &looking, &asking, &looked)?;
+        Ok::<_, store::Error>((found, looked, features))
     });
-    let (found, mut looked) = looked.await?;
+    let (found, mut looked, mut features) = looked.await?;
     service::accept(app, found, Scope::Gate, context)?;
     if let Looked::Due = looked {
         looked = judge::extend(gate, &presented, &demand, now, answer_head, cookies).await?;
+        features = judge::features_after(gate, &demand, &looked).await?;
     }
     match looked {
         Looked::Passes(user_id, head) => {
+            judge::entitled(gate, &demand, &features)?;
             let charge = match asked.spend {
                 None => None,
                 Some((spend, key)) => Some(charge(gate, Owner::User(user_id), spend, key, context).await?),
             };
-            Ok(answer(head, charge))
+            Ok(answer(head, &features, charge))
         }
         Looked::Denied(denied) => Err(Failure::Denied(denied)),
         // The allowance pays, so that nothing is charged.
@@ -148,6 +154,7 @@ impl<'a> Asked<'a> {
             user_id: members.id("user_id")?.map(Cow::into_owned),
             role: role(&mut members)?,
             payer: payer(&mut members)?,
+            entitlement: entitlement(&mut members, gate)?,
         };
         let guest_action = guest_action(&mut members, gate)?;
         let charge = members.object("charge")?;
@@ -186,6 +193,12 @@ fn payer(members: &mut Members<'_>) -> Result<Option<credits::Owner>, Failure> {
     let owner = payer.owner()?;
     payer.finish()?;
     Ok(Some(owner))
+}
+
+fn entitlement(members: &mut Members<'_>, gate: &Gate) -> Result<Option<String>, Failure> {
+    let Some(name) = members.id("entitlement")? else { return Ok(None) };
+    judge::check_entitlement(gate, &name).map_err(|message| members.invalid("entitlement", message))?;
+    Ok(Some(name.into_owned()))
 }
 
 fn guest_action(members: &mut Members<'_>, gate: &Gate) -> Result<Option<String>, Failure> {
@@ -254,8 +267,13 @@ fn push_time(out: &mut String, at: Millis) {
     push_text(out, at.iso_text().as_str());
 }
 
-fn answer(mut out: String, charge: Option<Answer>) -> Response {
-    out.push_str(",\"charge\":");
+fn answer(mut out: String, features: &[String], charge: Option<Answer>) -> Response {
+    out.push_str(",\"features\":[");
+    for (at, feature) in features.iter().enumerate() {
+        out.push_str(if at == 0 { "" } else { "," });
+        push_text(&mut out, feature);
+    }
+    out.push_str("],\"charge\":");
     match &charge {
         Some(charge) => push_charge(&mut out, charge),
         None => out.push_str("null"),
@@ -272,7 +290,7 @@ fn guest_answer(guest: &GuestId, standing: &Standing) -> String {
     let mut out = String::with_capacity(256);
     out.push_str("{\"subject\":{\"kind\":\"guest\",\"id\":");
     push_text(&mut out, guest.as_str());
-    out.push_str("},\"user\":null,\"session\":null,\"charge\":null,\"guest\":");
+    out.push_str("},\"user\":null,\"session\":null,\"features\":[],\"charge\":null,\"guest\":");
     push_standing(&mut out, standing);
     out.push('}');
     out

@@ -92,10 +92,15 @@ async fn steps(
         }
     };
     let presented = Arc::new(judge::presented(gate, &parts.headers, is_users));
-    let demand = Arc::new(Demand { role: wish.asks.role.clone(), ..Demand::default() });
-    let looked = look(gate, key, &presented, &demand, context, cookies).await?;
+    let demand = Arc::new(Demand {
+        role: wish.asks.role.clone(),
+        entitlement: wish.asks.entitlement.clone(),
+        ..Demand::default()
+    });
+    let (looked, features) = look(gate, key, &presented, &demand, context, cookies).await?;
     match looked {
         Looked::Passes(user_id, pass) => {
+            judge::entitled(gate, &demand, &features)?;
             let user = Owner::User(user_id);
             match wish.spend {
                 Some((spend, key)) => {
@@ -126,9 +131,9 @@ async fn look(
     demand: &Arc<Demand>,
     context: &RequestContext,
     cookies: &mut Vec<String>,
-) -> Result<Looked<Pass>, Failure> {
+) -> Result<(Looked<Pass>, Vec<String>), Failure> {
     if key.is_none() && presented.token.is_none() {
-        return Ok(Looked::Nobody);
+        return Ok((Looked::Nobody, Vec::new()));
     }
     let has_key = key.is_some();
     let (looking, shown, asking, now) = (gate.clone(), presented.clone(), demand.clone(), context.now);
@@ -142,15 +147,27 @@ async fn look(
             true => judge::look(tx, &looking, &shown, &asking, now, Pass::of)?,
             false => Looked::Nobody,
         };
-        Ok::<_, store::Error>((found, looked))
+        // Only where they are asked for: no header tells them.
+        let features = match asking.entitlement {
+            Some(_) => judge::features(tx, &looking, &asking, &looked)?,
+            None => Vec::new(),
+        };
+        Ok::<_, store::Error>((found, looked, features))
     });
-    let (found, looked) = looked.await?;
+    let (found, looked, features) = looked.await?;
     if has_key {
         service::accept(&gate.app, found, Scope::Gate, context)?;
     }
     match looked {
-        Looked::Due => judge::extend(gate, presented, demand, now, Pass::of, cookies).await,
-        looked => Ok(looked),
+        Looked::Due => {
+            let looked = judge::extend(gate, presented, demand, now, Pass::of, cookies).await?;
+            let features = match demand.entitlement {
+                Some(_) => judge::features_after(gate, demand, &looked).await?,
+                None => Vec::new(),
+            };
+            Ok((looked, features))
+        }
+        looked => Ok((looked, features)),
     }
 }
 
@@ -186,6 +203,10 @@ impl Wish {
         asks.public &= feature.is_none() && guest.is_none();
         asks.feature = feature.or(asks.feature);
         asks.guest = guest.or(asks.guest);
+        if let Some(name) = &asks.entitlement {
+            judge::check_entitlement(gate, name)
+                .map_err(|message| Failure::invalid("entitlement", message))?;
+        }
         if let Some(action) = &asks.guest {
             visitor::check(gate, action).map_err(|message| Failure::invalid("guest", message))?;
         }
@@ -204,7 +225,7 @@ impl Wish {
 
 /// Who passes, as the backend will read it. All four headers stand on every such answer, so that a proxy puts them in
 /// place of what a client sent under their names.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Pass {
     user: String,
     email: String,

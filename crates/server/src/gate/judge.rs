@@ -4,17 +4,21 @@
 use super::Gate;
 use crate::auth::current::{self, Presented, Refresh};
 use crate::service::Failure;
+use billing::entitlements;
+use credits::Owner;
 use gate::authorize::{Demand, Denied};
 use http::header::SET_COOKIE;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use identity::{SessionView, UserView, sessions};
 use kernel::Millis;
+use std::sync::Arc;
 use store::Tx;
 
 /// A session's token, or the user's own `Authorization` where that header is the caller's.
 const TOKEN: HeaderName = HeaderName::from_static("x-tollgate-token");
 
 /// What the judge found.
+#[derive(Clone)]
 pub(super) enum Looked<T> {
     /// No session.
     Nobody,
@@ -88,6 +92,45 @@ pub(super) async fn extend<T>(
         Err(denied) => Looked::Denied(denied),
         Ok(()) => Looked::Passes(user.id.to_owned(), see(&live.session.view(), &user)),
     })
+}
+
+/// What the plan turns on of the one who pays, in the look that found who it is.
+pub(super) fn features<T>(
+    tx: &mut Tx<'_>,
+    gate: &Gate,
+    demand: &Demand,
+    looked: &Looked<T>,
+) -> Result<Vec<String>, store::Error> {
+    let (Looked::Passes(user, _), Some(desk)) = (looked, &gate.app.billing) else { return Ok(Vec::new()) };
+    let payer = demand.payer.clone().unwrap_or_else(|| Owner::User(user.clone()));
+    Ok(entitlements::features(tx, &desk.tools().terms.catalogue, &payer)?.to_vec())
+}
+
+/// The same for a session that had to be extended first.
+pub(super) async fn features_after<T: Clone + Send + 'static>(
+    gate: &Arc<Gate>,
+    demand: &Arc<Demand>,
+    looked: &Looked<T>,
+) -> Result<Vec<String>, store::Error> {
+    let (gate, demand, looked) = (gate.clone(), demand.clone(), looked.clone());
+    let store = gate.app.store.clone();
+    store.read(move |tx| features(tx, &gate, &demand, &looked)).await
+}
+
+/// Refuses whose plan does not turn on what is demanded.
+pub(super) fn entitled(gate: &Gate, demand: &Demand, features: &[String]) -> Result<(), Failure> {
+    let Some(lacking) = demand.lacks(features) else { return Ok(()) };
+    let buy_url = gate.app.ledger.settings().buy_url.clone();
+    Err(Failure::NotEntitled { feature: lacking.to_owned(), buy_url })
+}
+
+/// Whether any plan turns this on, in words for whoever named something else.
+pub(super) fn check_entitlement(gate: &Gate, name: &str) -> Result<(), &'static str> {
+    let Some(desk) = &gate.app.billing else {
+        return Err("billing is not configured, so no plan turns anything on; set stripe.secret_key");
+    };
+    let known = desk.tools().terms.catalogue.knows_feature(name);
+    known.then_some(()).ok_or("no plan in stripe.plans has such a feature")
 }
 
 pub(super) fn set_cookies(headers: &mut HeaderMap, lines: Vec<String>) {

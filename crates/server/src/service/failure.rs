@@ -34,6 +34,8 @@ pub(crate) enum Failure {
     NoGuest,
     #[error("{}", denial(*.0))]
     Denied(Denied),
+    #[error("the plan does not include `{feature}`; one that does turns it on at once")]
+    NotEntitled { feature: String, buy_url: Option<String> },
     /// A proxy asks about a request that a backend might read in another way.
     #[error("the request cannot be judged: {0}")]
     Doubtful(&'static str),
@@ -171,7 +173,7 @@ impl Failure {
             Failure::Denied(Denied::Banned) => (StatusCode::FORBIDDEN, "user_banned"),
             Failure::Denied(Denied::OtherUser) => (StatusCode::FORBIDDEN, "user_mismatch"),
             Failure::Denied(Denied::LacksRole | Denied::ForeignPayer) => (StatusCode::FORBIDDEN, "forbidden"),
-            Failure::Doubtful(_) => (StatusCode::FORBIDDEN, "forbidden"),
+            Failure::Doubtful(_) | Failure::NotEntitled { .. } => (StatusCode::FORBIDDEN, "forbidden"),
             Failure::NotFound { .. } => (StatusCode::NOT_FOUND, "not_found"),
             Failure::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Failure::UnsupportedMediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
@@ -224,6 +226,10 @@ impl Failure {
                 member("available", (*available).into());
                 member("required", (*required).into());
                 member("unit", unit.as_str().into());
+                member("buy_url", buy_url.as_deref().into());
+            }
+            Failure::NotEntitled { feature, buy_url } => {
+                member("detail", feature.as_str().into());
                 member("buy_url", buy_url.as_deref().into());
             }
             Failure::Conflict { refundable: Some(refundable), .. } => {

@@ -3,6 +3,7 @@
 use super::Builder;
 use super::nearest::nearest;
 use super::value::{Checked, Misfit, Value, misfit, shown};
+use billing::catalogue::Catalogue;
 use credits::Price;
 use gate::allowances::Allowance;
 use gate::rules::{Asks, Pattern, Rule, Rules};
@@ -10,7 +11,7 @@ use std::collections::BTreeMap;
 use toml::{Table, Value as Toml};
 
 const PATH: &str = "gate.rules";
-const MEMBERS: [&str; 6] = ["path", "methods", "public", "role", "feature", "guest"];
+const MEMBERS: [&str; 7] = ["path", "methods", "public", "role", "entitlement", "feature", "guest"];
 const NAME_BYTES: usize = 100;
 
 impl Builder {
@@ -18,6 +19,7 @@ impl Builder {
         &mut self,
         features: &BTreeMap<String, Price>,
         actions: &BTreeMap<String, Allowance>,
+        sold: &Catalogue,
     ) -> Rules {
         let written = match self.value(PATH) {
             Some(Value::Toml(Toml::Array(written))) => written,
@@ -29,7 +31,7 @@ impl Builder {
         };
         let mut rules = Vec::with_capacity(written.len());
         for (at, value) in written.iter().enumerate() {
-            match rule(value, at + 1, features, actions) {
+            match rule(value, at + 1, features, actions, sold) {
                 Ok(rule) => rules.push(rule),
                 Err(wrong) => self.report(PATH, wrong.what, &wrong.fix),
             }
@@ -43,6 +45,7 @@ fn rule(
     number: usize,
     features: &BTreeMap<String, Price>,
     actions: &BTreeMap<String, Allowance>,
+    sold: &Catalogue,
 ) -> Checked<Rule> {
     let nothing = format!("Rule {number}");
     let table = value.as_table();
@@ -65,6 +68,7 @@ fn rule(
     let asks = Asks {
         public: flag(table, "public", &subject)?,
         role: name(table, "role", &subject)?,
+        entitlement: name(table, "entitlement", &subject)?,
         feature: name(table, "feature", &subject)?,
         guest: name(table, "guest", &subject)?,
     };
@@ -75,6 +79,14 @@ fn rule(
             None => format!("Give it a price: credits.features = {{ \"{}\" = 5 }}.", shown(feature)),
         };
         return Err(misfit(format!("{subject} charges for a feature without a price."), fix));
+    }
+    if let Some(wanted) = asks.entitlement.as_deref().filter(|wanted| !sold.knows_feature(wanted)) {
+        let known = sold.plans.values().flat_map(|plan| &plan.features).map(String::as_str);
+        let fix = match nearest(wanted, known) {
+            Some(meant) => format!("Did you mean `{meant}`?"),
+            None => format!("Let a plan turn it on: features = [\"{}\"] in stripe.plans.", shown(wanted)),
+        };
+        return Err(misfit(format!("{subject} asks for an entitlement that no plan has."), fix));
     }
     if let Some(action) = asks.guest.as_deref().filter(|action| !actions.contains_key(*action)) {
         let fix = match nearest(action, actions.keys().map(String::as_str)) {
@@ -88,14 +100,19 @@ fn rule(
 
 /// Members that say the opposite of each other.
 fn consistent(asks: &Asks, subject: &str) -> Checked<()> {
-    let more = asks.role.is_some() || asks.feature.is_some() || asks.guest.is_some();
+    let more =
+        asks.role.is_some() || asks.entitlement.is_some() || asks.feature.is_some() || asks.guest.is_some();
     if asks.public && more {
         let what = format!("{subject} is public, and asks for more.");
-        return Err(misfit(what, "Leave out public, or role, feature and guest."));
+        return Err(misfit(what, "Leave out public, or role, entitlement, feature and guest."));
     }
     if asks.guest.is_some() && asks.role.is_some() {
         let what = format!("{subject} lets visitors pass who have no role, and asks for one.");
         return Err(misfit(what, "Leave out guest or role."));
+    }
+    if asks.guest.is_some() && asks.entitlement.is_some() {
+        let what = format!("{subject} lets visitors pass who have no plan, and asks for an entitlement.");
+        return Err(misfit(what, "Leave out guest or entitlement."));
     }
     Ok(())
 }
@@ -157,7 +174,10 @@ mod tests {
         let path = folder.path().join("tollgate.toml");
         std::fs::write(
             &path,
-            format!("[guest.allowances]\ngenerate = 3\n[credits.features]\n\"image.generate\" = 5\n{text}\n"),
+            format!(
+                "[guest.allowances]\ngenerate = 3\n[credits.features]\n\"image.generate\" = 5\n[stripe.plans.pro]\n\
+                 price = \"price_1\"\ncredits = 1\namount = 1\ncurrency = \"usd\"\nfeatures = [\"export\"]\n{text}\n"
+            ),
         )
         .unwrap();
         load(Some(&path), &Environment::from(variables))
@@ -178,7 +198,8 @@ mod tests {
             path = "/assets/*"
             public = true
             [[gate.rules]]
-            path = "/api/me""#;
+            path = "/api/me"
+            entitlement = "export""#;
         let found = loaded(text, &[]);
         assert_eq!(found.problems, []);
         let [admin, images, assets, me] = &found.config.gate.0[..] else { panic!() };
@@ -186,7 +207,8 @@ mod tests {
         assert_eq!(images.methods, ["POST", "PUT"]);
         assert_eq!(images.asks.feature.as_deref(), Some("image.generate"));
         assert_eq!(images.asks.guest.as_deref(), Some("generate"));
-        assert!(assets.asks.public && me.asks == Asks::default() && me.methods.is_empty());
+        assert!(assets.asks.public && me.methods.is_empty());
+        assert_eq!(me.asks, Asks { entitlement: Some("export".into()), ..Asks::default() });
         let variable = [("TOLLGATE_GATE__RULES", "[{ path = \"/\", public = true }]")];
         assert_eq!(loaded(text, &variable).config.gate.0.len(), 1);
         assert_eq!(loaded("", &[]).config.gate, Rules::default());
@@ -227,6 +249,18 @@ mod tests {
             (
                 "rules = [{ path = \"/a\", feature = \"image.generat\" }]",
                 "Rule 1 (`/a`) charges for a feature without a price.",
+            ),
+            (
+                "rules = [{ path = \"/a\", entitlement = \"exprt\" }]",
+                "Rule 1 (`/a`) asks for an entitlement that no plan has.",
+            ),
+            (
+                "rules = [{ path = \"/a\", entitlement = \"export\", guest = \"generate\" }]",
+                "Rule 1 (`/a`) lets visitors pass who have no plan, and asks for an entitlement.",
+            ),
+            (
+                "rules = [{ path = \"/a\", entitlement = \"export\", public = true }]",
+                "Rule 1 (`/a`) is public, and asks for more.",
             ),
             (
                 "rules = [{ path = \"/a\", guest = \"generat\" }]",
