@@ -1,14 +1,20 @@
-//! What happens when somebody leaves for good: personal data goes, what was paid and spent stays under the bare id.
+//! What happens when a user or an organization leaves for good: personal data goes, what was paid and spent stays under the
+//! bare id.
 
 use credits::{Owner, Settings, close_owner};
 use hooks::Kind;
+use identity::organizations::{self, members};
 use identity::users;
-use kernel::{Millis, SessionId, UserId};
+use kernel::{Millis, OrganizationId, SessionId, UserId};
 use serde_json::json;
 use store::{Error, Tx};
 
-/// False when there is no such user.
+/// False when there is no such user. Organizations that nobody else belongs to go with the user; others stay.
 pub fn delete_user(tx: &mut Tx<'_>, terms: &Settings, id: &UserId, now: Millis) -> Result<bool, Error> {
+    for organization in members::left_alone(tx, id)? {
+        organizations::delete(tx, &organization)?;
+        close_organization(tx, terms, &organization)?;
+    }
     let deleted = users::delete(tx, id)?;
     let owner = Owner::User(id.as_str().to_owned());
     if deleted {
@@ -20,6 +26,13 @@ pub fn delete_user(tx: &mut Tx<'_>, terms: &Settings, id: &UserId, now: Millis) 
     Ok(deleted)
 }
 
+/// The accounts of an organization that was deleted in the same transaction take nothing new.
+pub fn close_organization(tx: &mut Tx<'_>, terms: &Settings, id: &OrganizationId) -> Result<(), Error> {
+    let owner = Owner::Organization(id.as_str().to_owned());
+    hooks::forget(tx, &owner.to_string())?;
+    close_owner(tx, terms, &owner)
+}
+
 /// Why sessions were ended before their time, as apps are told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Revocation {
@@ -28,6 +41,8 @@ pub enum Revocation {
     PasswordChanged,
     PasswordReset,
     Banned,
+    /// The owner of the address proved it, and the account was made before that.
+    AddressClaimed,
 }
 
 impl Revocation {
@@ -37,6 +52,7 @@ impl Revocation {
             Revocation::PasswordChanged => "password_changed",
             Revocation::PasswordReset => "password_reset",
             Revocation::Banned => "banned",
+            Revocation::AddressClaimed => "address_claimed",
         }
     }
 }

@@ -134,6 +134,8 @@ pub enum Message {
     MagicLink { url: Link },
     /// To whoever asked for a code instead of a link.
     Code { code: Code, purpose: CodeUse },
+    /// To an address that was asked to join an organization. The link is a page of the app.
+    Invitation { organization: String, url: Link },
     /// To a user whose balance has just become low.
     CreditsLow { available: i64, unit: String, url: Link },
     /// To a user of whose credits some end soon.
@@ -154,6 +156,7 @@ impl Message {
             Message::AddressTaken { .. } => "address-taken",
             Message::MagicLink { .. } => "magic-link",
             Message::Code { .. } => "code",
+            Message::Invitation { .. } => "invitation",
             Message::CreditsLow { .. } => "credits-low",
             Message::CreditsEnding { .. } => "credits-ending",
             Message::TopUpOff { .. } => "top-up-off",
@@ -170,6 +173,7 @@ impl Message {
             | Message::DeleteAccount { url }
             | Message::AddressTaken { url }
             | Message::MagicLink { url }
+            | Message::Invitation { url, .. }
             | Message::CreditsLow { url, .. }
             | Message::CreditsEnding { url, .. }
             | Message::TopUpOff { url, .. } => Content::Link(url),
@@ -187,6 +191,7 @@ impl Message {
                 vec![("amount", amount.to_string()), ("unit", unit.clone()), ("ends_at", ends_at.clone())]
             }
             Message::TopUpOff { pack, .. } => vec![("pack", pack.clone())],
+            Message::Invitation { organization, .. } => vec![("organization", organization.clone())],
             Message::Code { purpose, .. } => vec![("purpose", purpose.name().into())],
             Message::VerifyEmail { .. }
             | Message::ResetPassword { .. }
@@ -217,6 +222,7 @@ impl Message {
             },
             Message::TopUpOff { pack: "small".into(), url: url() },
             Message::MagicLink { url: url() },
+            Message::Invitation { organization: "Acme Inc.".into(), url: url() },
         ];
         samples.extend(CodeUse::ALL.map(|purpose| Message::Code { code: Code("482913".into()), purpose }));
         samples
