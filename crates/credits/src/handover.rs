@@ -1,4 +1,4 @@
-//! What a guest has goes to the user that the guest becomes, in the transaction of the sign-up or sign-in.
+//! What a guest or an anonymous user has goes to the user that they become, in the transaction of the sign-up or sign-in.
 
 use crate::command::{Action, Command, Refusal, Target};
 use crate::lane::{OwnerExists, Results, apply_made_in};
@@ -25,7 +25,7 @@ pub fn hand_over(
     tx: &mut Tx<'_>,
     settings: &Settings,
     vault: &Vault,
-    (from, to): (&Owner, &Owner),
+    (from, to): (&[Owner], &Owner),
     also: Vec<Command>,
     now: Millis,
 ) -> Result<Results, Error> {
@@ -33,9 +33,11 @@ pub fn hand_over(
     let make = |tx: &mut Tx<'_>| {
         lock_accounts(tx, settings, from, to)?;
         let mut commands = also;
-        for found in reads::accounts(tx, from, now)? {
-            let free = found.available();
-            commands.extend((free > 0).then(|| transfer(from, to, found.unit, free)));
+        for from in from {
+            for found in reads::accounts(tx, from, now)? {
+                let free = found.available();
+                commands.extend((free > 0).then(|| transfer(from, to, found.unit, free)));
+            }
         }
         Ok(commands)
     };
@@ -44,24 +46,36 @@ pub fn hand_over(
     for refusal in results.split_off(others).into_iter().filter_map(Result::err) {
         report(from, to, &refusal);
     }
-    tx.execute(CLOSE_EMPTY, params![&from.to_string()])?;
+    for from in from {
+        tx.execute(CLOSE_EMPTY, params![&from.to_string()])?;
+    }
     Ok(results)
 }
 
 /// A grant or a debit that is under way on another node is waited for, the first one of an account as well.
-fn lock_accounts(tx: &mut Tx<'_>, settings: &Settings, from: &Owner, to: &Owner) -> Result<(), Error> {
+fn lock_accounts(tx: &mut Tx<'_>, settings: &Settings, from: &[Owner], to: &Owner) -> Result<(), Error> {
     // Also units that are not configured any more: their accounts have not ended.
-    let mut units = tx.query(UNITS, params![&from.to_string()], |row| row.get::<String>(0))?;
-    units.extend(settings.units.iter().cloned());
+    let mut units = settings.units.clone();
+    for from in from {
+        units.extend(tx.query(UNITS, params![&from.to_string()], |row| row.get::<String>(0))?);
+    }
+    let owners = || from.iter().chain([to]);
     let ids: Vec<AccountId> =
-        units.iter().flat_map(|unit| [from, to].map(|owner| AccountId::of(owner, unit))).collect();
+        units.iter().flat_map(|unit| owners().map(|owner| AccountId::of(owner, unit))).collect();
     crate::rows::lock_accounts(tx, &ids.iter().map(AccountId::as_str).collect::<Vec<_>>())
+}
+
+fn reason(from: &Owner) -> &'static str {
+    match from {
+        Owner::Guest(_) => "the guest signed in",
+        _ => "the anonymous user signed in",
+    }
 }
 
 fn transfer(from: &Owner, to: &Owner, unit: String, amount: i64) -> Command {
     Command {
         target: Target::Owner { owner: from.clone(), unit },
-        action: Action::Transfer { to: to.clone(), amount, reason: "the guest signed in".into() },
+        action: Action::Transfer { to: to.clone(), amount, reason: reason(from).into() },
         actor: "system".into(),
         request_id: None,
         idempotency: None,
@@ -69,8 +83,9 @@ fn transfer(from: &Owner, to: &Owner, unit: String, amount: i64) -> Command {
 }
 
 /// Nobody is kept from signing in because credits cannot be moved: they stay where an operator finds them.
-fn report(from: &Owner, to: &Owner, refusal: &Refusal) {
-    tracing::error!(%from, %to, ?refusal, "what a guest has was not moved; move it with a transfer");
+fn report(from: &[Owner], to: &Owner, refusal: &Refusal) {
+    let from: Vec<String> = from.iter().map(Owner::to_string).collect();
+    tracing::error!(?from, %to, ?refusal, "what a guest or an anonymous user has was not moved; move it with a transfer");
 }
 
 /// Closes the accounts of owners whose time is over, but for those with an open hold.

@@ -1,5 +1,6 @@
 //! What happens when somebody arrives, in the transaction of the sign-up or sign-in.
 
+use crate::departure::delete_user;
 use crate::guests;
 use credits::{Owner, Settings, hand_over, signup};
 use hooks::Kind;
@@ -32,32 +33,47 @@ pub fn welcome(
     signup::grant(tx, terms, vault, id.as_str(), email, now)
 }
 
-/// A session begins in a browser that was a guest's: the guest ends, once however many sign-ins try at the same time,
-/// and what it has goes to the user. For a `new` user with this address [`welcome`] is part of it. Comes last in its
-/// transaction as well.
+/// Whom a browser was before somebody signed in with it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Former<'a> {
+    pub guest: Option<&'a GuestId>,
+    /// A user who is known to be anonymous and to be there, after [`identity::users::take_turn`].
+    pub anonymous: Option<&'a UserId>,
+}
+
+/// A session begins in a browser that was a guest's or an anonymous user's: these end, once however many sign-ins try at
+/// the same time, and what they have goes to the user. For a `new` user with this address [`welcome`] is part of it.
+/// Comes last in its transaction as well.
 pub fn arrive(
     tx: &mut Tx<'_>,
     terms: &Settings,
     vault: &Vault,
     (id, new): (&UserId, Option<&str>),
-    guest: Option<&GuestId>,
+    former: Former<'_>,
     now: Millis,
 ) -> Result<(), Error> {
     let due = match new {
         Some(email) => signup::due(tx, terms, vault, id.as_str(), email, now)?,
         None => None,
     };
-    let guest = match guest {
-        Some(guest) if guests::end(tx, guest)? => Some(guest),
-        _ => None,
-    };
-    match (guest, due) {
-        (Some(guest), due) => {
-            let parties = (&Owner::Guest(guest.as_str().to_owned()), &Owner::User(id.as_str().to_owned()));
+    let mut owners = Vec::new();
+    if let Some(guest) = former.guest
+        && guests::end(tx, guest)?
+    {
+        owners.push(Owner::Guest(guest.as_str().to_owned()));
+    }
+    owners.extend(former.anonymous.map(|user| Owner::User(user.as_str().to_owned())));
+    match (owners.is_empty(), due) {
+        (false, due) => {
+            let parties = (owners.as_slice(), &Owner::User(id.as_str().to_owned()));
             let results = hand_over(tx, terms, vault, parties, due.into_iter().collect(), now)?;
-            signup::was_granted(results).map(|_| ())
+            signup::was_granted(results)?;
         }
-        (None, Some(due)) => signup::apply(tx, terms, vault, due, now).map(|_| ()),
-        (None, None) => Ok(()),
+        (true, Some(due)) => signup::apply(tx, terms, vault, due, now).map(|_| ())?,
+        (true, None) => {}
+    }
+    match former.anonymous {
+        Some(user) => delete_user(tx, terms, user, now).map(|_| ()),
+        None => Ok(()),
     }
 }

@@ -40,7 +40,7 @@ pub fn sweep(tx: &mut Tx<'_>, before: Millis) -> Result<bool, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::arrival::arrive;
+    use crate::arrival::{Former, arrive};
     use credits::{Action, Command, NewGrant, OwnerExists, Settings, Source, Target, apply_in, reads};
     use kernel::vault::{DataKey, Vault};
     use kernel::{UserId, random};
@@ -119,7 +119,14 @@ mod tests {
             assert!(grant(tx, &vault, &guest, 5));
             for user in ["first", "second"] {
                 let id = UserId::from_text(user);
-                arrive(tx, &settings(), &vault, (&id, None), Some(&guest), NOW)?;
+                arrive(
+                    tx,
+                    &settings(),
+                    &vault,
+                    (&id, None),
+                    Former { guest: Some(&guest), anonymous: None },
+                    NOW,
+                )?;
                 let owner = Owner::User(user.into());
                 let expected = if user == "first" { 5 } else { 0 };
                 assert_eq!(reads::balance(tx, &owner, "credits", NOW)?.balance, expected);

@@ -4,6 +4,7 @@
 //! HTTP. Time and chance come in as arguments.
 
 pub mod accounts;
+pub mod anonymous;
 pub mod api_keys;
 pub mod attempts;
 pub mod common_passwords;
@@ -12,6 +13,7 @@ pub mod device_codes;
 pub mod email;
 pub mod hashing;
 pub mod listing;
+pub mod mailbox;
 pub mod one_time;
 pub mod organizations;
 pub mod passkeys;

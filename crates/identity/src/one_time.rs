@@ -22,6 +22,10 @@ pub enum Purpose {
     BackupCode,
     /// What a passkey is to sign.
     Passkey,
+    /// A link that signs in.
+    MagicLink,
+    /// Hands a session to another app.
+    Handover,
     /// What a device without a keyboard keeps while it waits.
     DeviceCode,
     /// A sign-in that was begun at a provider, or the linking of an account there.
@@ -39,6 +43,8 @@ impl Purpose {
             Purpose::TrustedDevice => "trusted-device",
             Purpose::BackupCode => "backup-code",
             Purpose::Passkey => "passkey",
+            Purpose::MagicLink => "magic-link",
+            Purpose::Handover => "handover",
             Purpose::DeviceCode => "device-code",
             Purpose::ProviderSignIn => "provider-sign-in",
         }
@@ -53,7 +59,8 @@ impl Purpose {
             Purpose::TrustedDevice => 30 * kernel::time::DAY,
             // Until they are used or replaced.
             Purpose::BackupCode => 36_500 * kernel::time::DAY,
-            Purpose::Passkey => 5 * kernel::time::MINUTE,
+            Purpose::Passkey | Purpose::MagicLink => 5 * kernel::time::MINUTE,
+            Purpose::Handover => 3 * kernel::time::MINUTE,
             Purpose::DeviceCode => 30 * kernel::time::MINUTE,
         }
     }
@@ -104,6 +111,9 @@ const LOOK: &str = "SELECT subject, payload, expires_at, used_at FROM one_time_v
 const SUPERSEDE: &str = "DELETE FROM one_time_values WHERE subject = $1 AND purpose = $2 AND used_at IS NULL";
 const WITHDRAW: &str = "DELETE FROM one_time_values WHERE subject = $1 AND purpose = $2";
 const FORGET: &str = "DELETE FROM one_time_values WHERE subject = $1";
+const FORGET_LINKS: &str = "
+    DELETE FROM one_time_values
+    WHERE subject = $1 AND purpose IN ('reset-password', 'verify-email', 'change-email', 'delete-user')";
 const SWEEP: &str = "
     DELETE FROM one_time_values
     WHERE value_hash IN (SELECT value_hash FROM one_time_values WHERE expires_at <= $1 LIMIT 500)";
@@ -132,8 +142,10 @@ pub fn issue<P: Serialize>(
             supersede(tx, subject, purpose)?;
             (random::alphanumeric(rng, purpose.length()), now)
         }
-        // Each browser has its own.
+        // Each browser has its own, and each mail with a link to sign in: people open whichever lies on top.
         Purpose::SecondFactor
+        | Purpose::MagicLink
+        | Purpose::Handover
         | Purpose::TrustedDevice
         | Purpose::BackupCode
         | Purpose::Passkey
@@ -266,6 +278,11 @@ pub fn supersede(tx: &mut Tx<'_>, subject: &str, purpose: Purpose) -> Result<(),
 /// Removes the values of a subject and purpose, used or not.
 pub fn withdraw(tx: &mut Tx<'_>, subject: &str, purpose: Purpose) -> Result<(), Error> {
     tx.execute(WITHDRAW, params![subject, purpose.name()]).map(|_| ())
+}
+
+/// Makes every link worthless that was mailed to a subject's address.
+pub fn forget_links(tx: &mut Tx<'_>, subject: &str) -> Result<(), Error> {
+    tx.execute(FORGET_LINKS, params![subject]).map(|_| ())
 }
 
 /// Removes whatever was made for a subject.

@@ -73,8 +73,13 @@ const FIND: &str = concat!(
     users::columns!(),
     " FROM sessions s JOIN users u ON u.id = s.user_id WHERE s.token_hash = $1"
 );
+const BY_ID: &str = "SELECT token_sealed FROM sessions WHERE id = $1";
 // Guarded by the end that was read, so that of many requests at once one extends.
 const EXTEND: &str = "UPDATE sessions SET expires_at = $3, updated_at = $4 WHERE id = $1 AND expires_at = $2";
+// The row stays, with whatever else is known of the session.
+const RENEW_TOKEN: &str = "
+    UPDATE sessions SET token_hash = $2, token_sealed = $3, id = $4, expires_at = $5, created_at = $6, updated_at = $6
+    WHERE token_hash = $1";
 const LIST: &str = concat!(
     "SELECT s.token_sealed, ",
     columns!(),
@@ -238,10 +243,41 @@ pub fn find_live(
     Ok(find(tx, vault, token)?.filter(|live| live.session.expires_at > now))
 }
 
+/// A session by its id, expired or not; `None` also where its token was sealed with a key that is gone.
+pub fn find_by_id(tx: &mut Tx<'_>, vault: &Vault, id: &SessionId) -> Result<Option<LiveSession>, Error> {
+    let sealed = tx.query_opt(BY_ID, params![id.as_str()], |row| row.get::<String>(0))?;
+    match sealed.and_then(|sealed| vault.open(TOKEN_SEAL, &sealed)) {
+        Some(token) => find(tx, vault, &token),
+        None => Ok(None),
+    }
+}
+
 /// Moves the end of a session; false when somebody else did, or when it is gone.
 pub fn extend(tx: &mut Tx<'_>, session: &Session, lifetime: i64, now: Millis) -> Result<bool, Error> {
     let end = now.plus(lifetime);
     Ok(tx.execute(EXTEND, params![session.id.as_str(), session.expires_at, end, now])? == 1)
+}
+
+/// Gives a session another token and a fresh start; `None` when it was ended meanwhile. For when something has changed
+/// about the user that the old token should not have been told of.
+pub fn renew_token(
+    tx: &mut Tx<'_>,
+    vault: &Vault,
+    live: &LiveSession,
+    lifetime: i64,
+    now: Millis,
+    rng: &mut impl CryptoRng,
+) -> Result<Option<LiveSession>, Error> {
+    let token = random::alphanumeric(rng, TOKEN_LENGTH);
+    let id = SessionId::new(rng);
+    let (old, hash) = (vault.hash(TOKEN_HASH, &live.token), vault.hash(TOKEN_HASH, &token));
+    let sealed = vault.seal(TOKEN_SEAL, &token, rng);
+    let end = now.plus(lifetime);
+    if tx.execute(RENEW_TOKEN, params![&old, &hash, &sealed, id.as_str(), end, now])? == 0 {
+        return Ok(None);
+    }
+    let session = Session { id, expires_at: end, created_at: now, updated_at: now, ..live.session.clone() };
+    Ok(Some(LiveSession { token, session, user: live.user.clone() }))
 }
 
 /// A user's live sessions with their tokens, oldest first; impersonations are left out.

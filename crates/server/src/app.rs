@@ -44,6 +44,10 @@ pub(crate) fn promise_mail(
     message: &Message,
     now: kernel::Millis,
 ) -> Result<(), store::Error> {
+    // Nobody reads it.
+    if identity::anonymous::is_placeholder(email) {
+        return Ok(());
+    }
     match mail::Address::parse(email) {
         Ok(address) => {
             let recipient = Recipient::new(address, name);

@@ -19,6 +19,10 @@ pub struct Settings {
     pub methods: MethodSettings,
     pub api_keys: ApiKeySettings,
     pub device: DeviceSettings,
+    pub organizations: OrganizationSettings,
+    pub passkey: PasskeySettings,
+    /// Mails reach people, or the inbox of `dev`: what is mailed may be asked for.
+    pub sends_mail: bool,
     pub guest: GuestSettings,
     pub rate_limit: RateLimitSettings,
     /// What proxies' requests ask for, by path and method.
@@ -99,7 +103,11 @@ pub enum Switch {
     LastLoginMethod,
     Username,
     MagicLink,
+    /// The mailed link leads to a page with a button, and not to the door.
+    MagicLinkConfirm,
     EmailCode,
+    /// Accounts move to another address by code, too.
+    ChangeEmailByCode,
     Anonymous,
     OneTimeToken,
     Jwt,
@@ -115,13 +123,15 @@ pub enum Switch {
 
 impl Switch {
     /// With the names of the settings.
-    pub const ALL: [(Switch, &'static str); 16] = [
+    pub const ALL: [(Switch, &'static str); 18] = [
         (Switch::Bearer, "methods.bearer"),
         (Switch::MultiSession, "methods.multi_session"),
         (Switch::LastLoginMethod, "methods.last_login_method"),
         (Switch::Username, "methods.username"),
         (Switch::MagicLink, "methods.magic_link"),
+        (Switch::MagicLinkConfirm, "methods.magic_link_confirm"),
         (Switch::EmailCode, "methods.email_code"),
+        (Switch::ChangeEmailByCode, "methods.change_email_by_code"),
         (Switch::Anonymous, "methods.anonymous"),
         (Switch::OneTimeToken, "methods.one_time_token"),
         (Switch::Jwt, "methods.jwt"),
@@ -154,6 +164,25 @@ impl MethodSettings {
 pub struct ApiKeySettings {
     /// What a new key may: so many uses in a window of so many milliseconds; 0 uses: any number.
     pub rate_limit: (i64, i64),
+}
+
+/// The site that passkeys are made for.
+#[derive(Debug, Clone)]
+pub struct PasskeySettings {
+    /// The host of the base URL, or a domain above it: keys work on all hosts below.
+    pub rp_id: String,
+    /// As authenticators show it.
+    pub rp_name: String,
+}
+
+/// What users share.
+#[derive(Debug, Clone, Default)]
+pub struct OrganizationSettings {
+    pub limits: identity::organizations::Limits,
+    /// The app's page for invitations, with `{id}` where the invitation's id belongs; `None`: below the base URL.
+    pub invitation_url: Option<String>,
+    /// An invitation is shown and answered only where the caller's address is verified.
+    pub require_verified_email: bool,
 }
 
 /// Sign-in of devices without a keyboard.

@@ -1,9 +1,10 @@
-//! Where sessions begin: one function for all ways to sign in, so that none forgets the guest that the browser was.
+//! Where sessions begin: one function for all ways to sign in, so that none forgets the guest or the anonymous user that
+//! the browser was.
 
 use super::endpoint::{Call, Reply};
 use crate::app::App;
 use crate::guest;
-use gate::arrival::arrive;
+use gate::arrival::{Former, arrive};
 use identity::sessions::{self, NewSession};
 use identity::users::{self, Standing};
 use identity::{LiveSession, User};
@@ -19,6 +20,10 @@ pub struct Beginning {
     session: NewSession,
     /// Whose credits the user takes over.
     guest: Option<GuestId>,
+    /// The session that the browser had: when it is an anonymous user's, the user takes over from them.
+    before: Option<String>,
+    /// The anonymous user that the browser was when it went away to a provider, for one that comes back without its cookie.
+    pub anonymous: Option<UserId>,
 }
 
 impl Beginning {
@@ -32,7 +37,31 @@ impl Beginning {
                 user_agent: call.user_agent().to_string(),
             },
             guest: guest::presented(&call.app, &call.request.headers, call.now),
+            before: call.presented.token.clone(),
+            anonymous: None,
         }
+    }
+
+    /// The anonymous user who becomes this one, if there is one.
+    fn successor_of(
+        &self,
+        tx: &mut Tx<'_>,
+        app: &App,
+        user: &User,
+        now: Millis,
+    ) -> Result<Option<UserId>, store::Error> {
+        if user.is_anonymous {
+            return Ok(None);
+        }
+        let before = match &self.before {
+            Some(token) => sessions::find_live(tx, &app.vault, token, now)?,
+            None => None,
+        };
+        let before = before.map(|live| live.user).filter(|user| user.is_anonymous).map(|user| user.id);
+        let Some(id) = before.or(self.anonymous.clone()) else { return Ok(None) };
+        users::take_turn(tx, &id)?;
+        let current = users::by_id(tx, &id)?;
+        Ok(current.filter(|user| user.is_anonymous).map(|user| user.id))
     }
 
     /// Comes last in its transaction. `new` is the address of a user who was made in the same one.
@@ -44,9 +73,11 @@ impl Beginning {
         new: Option<&str>,
         now: Millis,
     ) -> Result<LiveSession, store::Error> {
+        let anonymous = self.successor_of(tx, app, &user, now)?;
         let live = sessions::create(tx, &app.vault, user, &self.session, now, &mut random::secure())?;
         let who = (&live.user.id, new);
-        arrive(tx, app.ledger.settings(), &app.vault, who, self.guest.as_ref(), now)?;
+        let former = Former { guest: self.guest.as_ref(), anonymous: anonymous.as_ref() };
+        arrive(tx, app.ledger.settings(), &app.vault, who, former, now)?;
         Ok(live)
     }
 }

@@ -62,9 +62,13 @@ pub fn check_change(
     Ok(())
 }
 
-/// Judges the target of a link. All of them, should somebody have repeated the parameter.
+/// Where a link may lead, by what became of it.
+const LINK_TARGETS: [&str; 3] = ["callbackURL", "newUserCallbackURL", "errorCallbackURL"];
+
+/// Judges the targets of a link. All of them, should somebody have repeated a parameter.
 pub fn check_link(trusted: &TrustedOrigins, query: &[(String, String)]) -> Result<(), Failure> {
-    let mut targets = query.iter().filter(|(key, value)| key == "callbackURL" && !value.is_empty());
+    let mut targets =
+        query.iter().filter(|(key, value)| LINK_TARGETS.contains(&key.as_str()) && !value.is_empty());
     if targets.all(|(_, value)| judge(trusted, value).is_some()) {
         Ok(())
     } else {

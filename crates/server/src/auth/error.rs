@@ -67,6 +67,10 @@ macro_rules! codes {
 codes! {
     AccountNotFound "ACCOUNT_NOT_FOUND" BAD_REQUEST "Account not found";
     AlreadySubscribed "ALREADY_SUBSCRIBED" CONFLICT "There is a subscription already. Change it instead of buying another one.";
+    AnonymousAgain "ANONYMOUS_USERS_CANNOT_SIGN_IN_AGAIN_ANONYMOUSLY" BAD_REQUEST "Anonymous users cannot sign in again anonymously";
+    NotAnonymous "USER_IS_NOT_ANONYMOUS" FORBIDDEN "User is not anonymous";
+    InvalidOtp "INVALID_OTP" BAD_REQUEST "Invalid OTP";
+    OtpExpired "OTP_EXPIRED" BAD_REQUEST "OTP expired";
     BannedUser "BANNED_USER" FORBIDDEN "You have been banned from this application. Please contact support if you believe this is an error.";
     BillingOff "BILLING_NOT_CONFIGURED" NOT_FOUND "Nothing is sold here yet: the operator has not connected Stripe.";
     BodyTooLarge "PAYLOAD_TOO_LARGE" PAYLOAD_TOO_LARGE "The request body is too large";
@@ -115,7 +119,7 @@ codes! {
     FailedToCreateUser "FAILED_TO_CREATE_USER" UNPROCESSABLE_ENTITY "Failed to create user";
     UserExists "USER_ALREADY_EXISTS_USE_ANOTHER_EMAIL" UNPROCESSABLE_ENTITY "User already exists. Use another email.";
     UserNotFound "USER_NOT_FOUND" BAD_REQUEST "User not found";
-    OtpExpired "OTP_HAS_EXPIRED" BAD_REQUEST "OTP has expired";
+    FactorCodeExpired "OTP_HAS_EXPIRED" BAD_REQUEST "OTP has expired";
     OtpNotConfigured "OTP_NOT_CONFIGURED" BAD_REQUEST "OTP is not available";
     TotpNotEnabled "TOTP_NOT_ENABLED" BAD_REQUEST "TOTP not enabled";
     TotpAlreadyEnabled "TOTP_ALREADY_ENABLED" BAD_REQUEST "TOTP is already enabled";

@@ -247,6 +247,10 @@ impl Fields {
         Some(text)
     }
 
+    pub fn is_text(&self, name: &str) -> bool {
+        matches!(self.member(name), Some(Value::String(_)))
+    }
+
     /// A member of any kind.
     pub fn any(&mut self, name: &'static str) -> Option<Value> {
         self.ask(name, false, false);

@@ -5,6 +5,7 @@
 //! forget a check or change its place. docs/reference/better-auth.md says where we differ from the original on purpose.
 
 mod accounts;
+mod anonymous;
 mod api_keys;
 mod beginning;
 mod billing;
@@ -16,14 +17,20 @@ pub(crate) mod current;
 mod delete_user;
 mod device;
 mod email_change;
+mod email_code;
 mod endpoint;
 mod error;
 mod fields;
 mod get_session;
 mod json;
+mod magic_link;
+mod mailbox;
 mod misc;
 mod multi_session;
+mod one_time_token;
 pub(crate) mod origin_guard;
+mod organization;
+mod passkey;
 mod password;
 mod pipeline;
 pub(crate) mod rates;
@@ -32,6 +39,7 @@ mod sessions;
 mod sign_in;
 mod sign_out;
 mod sign_up;
+mod two_factor;
 mod update_user;
 mod username;
 mod verify_email;
@@ -75,6 +83,21 @@ endpoints![
     sign_in::SignInEmail,
     username::SignInUsername,
     username::IsUsernameAvailable,
+    magic_link::SignInMagicLink,
+    magic_link::VerifyMagicLink,
+    email_code::SendVerificationOtp,
+    email_code::CheckVerificationOtp,
+    email_code::VerifyEmailOtp,
+    email_code::SignInEmailOtp,
+    email_code::RequestReset,
+    email_code::ForgetPassword,
+    email_code::ResetPassword,
+    email_code::RequestEmailChange,
+    email_code::ChangeEmail,
+    anonymous::SignInAnonymous,
+    anonymous::DeleteAnonymousUser,
+    one_time_token::Generate,
+    one_time_token::Verify,
     sign_out::SignOut,
     sessions::ListSessions,
     sessions::RevokeSession,
@@ -107,6 +130,21 @@ endpoints![
     device::DeviceLook,
     device::DeviceApprove,
     device::DeviceDeny,
+    two_factor::Enable,
+    two_factor::Disable,
+    two_factor::GetTotpUri,
+    two_factor::VerifyTotp,
+    two_factor::SendOtp,
+    two_factor::VerifyOtp,
+    two_factor::GenerateBackupCodes,
+    two_factor::VerifyBackupCode,
+    passkey::RegisterOptions,
+    passkey::VerifyRegistration,
+    passkey::AuthenticateOptions,
+    passkey::VerifyAuthentication,
+    passkey::List,
+    passkey::Update,
+    passkey::Delete,
     credits::CreditsBalance,
     credits::CreditsEntries,
     credits::CreditsUsage,
@@ -121,6 +159,37 @@ endpoints![
     billing::BillingInvoices,
     billing::BillingTopUp,
     billing::BillingSetTopUp,
+    organization::itself::Create,
+    organization::itself::CheckSlug,
+    organization::itself::Update,
+    organization::itself::Delete,
+    organization::itself::List,
+    organization::itself::HasPermission,
+    organization::active::SetActive,
+    organization::active::SetActiveTeam,
+    organization::active::GetOrganization,
+    organization::active::GetFullOrganization,
+    organization::invitations::InviteMember,
+    organization::invitations::AcceptInvitation,
+    organization::invitations::RejectInvitation,
+    organization::invitations::CancelInvitation,
+    organization::invitations::GetInvitation,
+    organization::invitations::ListInvitations,
+    organization::invitations::ListUserInvitations,
+    organization::members::ListMembers,
+    organization::members::GetActiveMember,
+    organization::members::GetActiveMemberRole,
+    organization::members::UpdateMemberRole,
+    organization::members::RemoveMember,
+    organization::members::Leave,
+    organization::teams::CreateTeam,
+    organization::teams::UpdateTeam,
+    organization::teams::RemoveTeam,
+    organization::teams::ListTeams,
+    organization::teams::ListUserTeams,
+    organization::teams::ListTeamMembers,
+    organization::teams::AddTeamMember,
+    organization::teams::RemoveTeamMember,
     misc::Alive,
     misc::ErrorPage,
 ];

@@ -14,12 +14,15 @@ const MAILING: Rule = Rule { window: 60 * SECOND, max: 3 };
 const DEVICE: Rule = Rule { window: 1_800 * SECOND, max: 5 };
 const DEVICE_PATH: &str = "/device";
 
+const MAGIC_LINK: Rule = Rule { window: 60 * SECOND, max: 5 };
+
+const MAGIC_LINK_PATHS: [&str; 2] = ["/sign-in/magic-link", "/magic-link/verify"];
 const MAILING_PATHS: [&str; 5] = [
     "/request-password-reset",
     "/send-verification-email",
     "/forget-password",
-    "/email-otp/send-verification-otp",
-    "/email-otp/request-password-reset",
+    "/email-otp/",
+    "/sign-in/email-otp",
 ];
 const SENSITIVE_PATHS: [&str; 5] =
     ["/sign-in", "/sign-up", "/change-password", "/change-email", "/two-factor"];
@@ -31,6 +34,8 @@ fn rule_of(app: &App, path: &str) -> (Rule, bool) {
     }
     if path == DEVICE_PATH {
         (DEVICE, false)
+    } else if prefix_of(&MAGIC_LINK_PATHS, path).is_some() {
+        (MAGIC_LINK, false)
     } else if prefix_of(&MAILING_PATHS, path).is_some() {
         (MAILING, false)
     } else if prefix_of(&SENSITIVE_PATHS, path).is_some() {

@@ -5,15 +5,16 @@ use super::endpoint::{Access, Call, Endpoint, Outcome, Reply, Spec};
 use super::error::{Code, Failure};
 use super::fields::Fields;
 use super::password::judge;
-use crate::app::{may_mail, pretend_mail, promise_mail};
+use crate::app::{App, may_mail, pretend_mail, promise_mail};
 use gate::departure::{Revocation, tell_revoked};
 use http::StatusCode;
 use identity::one_time::{self, Consumed, Purpose};
-use identity::{accounts, attempts, sessions, users};
+use identity::{User, accounts, attempts, sessions, users};
 use kernel::signed::encode_uri_component;
-use kernel::{Secret, UserId, random};
+use kernel::{Millis, Secret, UserId, random};
 use mail::{Link, Message};
 use serde_json::json;
+use store::Tx;
 
 pub struct RequestPasswordReset;
 pub struct FollowResetLink;
@@ -111,6 +112,24 @@ impl Endpoint for FollowResetLink {
     }
 }
 
+/// Writes the password that a mail allowed to choose, and ends what the old one may have opened. After
+/// [`users::take_turn`].
+pub fn replace(tx: &mut Tx<'_>, app: &App, user: &User, hash: &str, now: Millis) -> Result<(), store::Error> {
+    accounts::set_password(tx, &user.id, hash, now, &mut random::secure())?;
+    // Whoever held a session before may have asked to move the account to an address of their own.
+    for purpose in [Purpose::ChangeEmail, Purpose::ResetPassword] {
+        one_time::supersede(tx, user.id.as_str(), purpose)?;
+    }
+    // A browser of before is asked for the second factor again.
+    one_time::withdraw(tx, user.id.as_str(), Purpose::TrustedDevice)?;
+    if app.settings.email_password.revoke_sessions_on_reset {
+        let ended = sessions::revoke_all(tx, &user.id)?;
+        tell_revoked(tx, &user.id, &ended, Revocation::PasswordReset, now)?;
+    }
+    // The owner comes back in by mail, however often somebody else guessed.
+    attempts::forget(tx, &app.vault, &user.email)
+}
+
 pub struct Reset {
     new: Secret<String>,
     token: Option<String>,
@@ -163,16 +182,7 @@ impl Endpoint for ResetPassword {
                     return Ok(Ended::NoUser);
                 };
                 users::take_turn(tx, &user.id)?;
-                accounts::set_password(tx, &user.id, &hash, now, &mut random::secure())?;
-                // Whoever held a session before may have asked to move the account to an address of their own.
-                one_time::supersede(tx, user.id.as_str(), Purpose::ChangeEmail)?;
-                one_time::supersede(tx, user.id.as_str(), Purpose::ResetPassword)?;
-                if app.settings.email_password.revoke_sessions_on_reset {
-                    let ended = sessions::revoke_all(tx, &user.id)?;
-                    tell_revoked(tx, &user.id, &ended, Revocation::PasswordReset, now)?;
-                }
-                // The owner comes back in by mail, however often somebody else guessed.
-                attempts::forget(tx, &app.vault, &user.email)?;
+                replace(tx, &app, &user, &hash, now)?;
                 Ok::<_, store::Error>(Ended::Done)
             })
             .await?;

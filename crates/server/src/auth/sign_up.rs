@@ -21,7 +21,7 @@ use std::sync::Arc;
 pub const SERVER_FIELDS: [&str; 6] =
     ["role", "banned", "banReason", "banExpires", "twoFactorEnabled", "isAnonymous"];
 /// Those of them that a sign-up may not even name; the others begin as every new user's and what is sent is ignored.
-const REFUSED_FIELDS: [&str; 3] = ["role", "banReason", "banExpires"];
+pub const REFUSED_FIELDS: [&str; 3] = ["role", "banReason", "banExpires"];
 
 pub struct SignUpEmail;
 
@@ -181,6 +181,10 @@ fn answer(call: &Call, made: Made, (new, names): (&NewUser, &Names), remember: O
 
 /// The session of a sign-in with a password, as the browser is to keep it.
 pub fn sign_in_grant(live: &LiveSession, remember: Option<bool>, method: Option<&'static str>) -> Grant {
-    let keep = if remember == Some(false) { Keep::Forget } else { Keep::Remember };
-    Grant { token: live.token.clone(), user: live.user.id.clone(), keep: Some(keep), method }
+    Grant { token: live.token.clone(), user: live.user.id.clone(), keep: Some(keep(remember)), method }
+}
+
+/// `rememberMe` as it was sent, or not.
+pub fn keep(remember: Option<bool>) -> Keep {
+    if remember == Some(false) { Keep::Forget } else { Keep::Remember }
 }

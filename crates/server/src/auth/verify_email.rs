@@ -275,7 +275,7 @@ fn follow(
                 return Ok(Followed::Refused("INVALID_TOKEN"));
             }
             // Links that were mailed to the old address stop working.
-            one_time::forget_subject(tx, user.id.as_str())?;
+            one_time::forget_links(tx, user.id.as_str())?;
             Ok(Followed::AddressChanged(User { email: to.as_str().to_string(), updated_at: now, ..user }))
         }
     }

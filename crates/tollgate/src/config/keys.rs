@@ -70,7 +70,7 @@ const ALLOWANCES: &str = "Write allowances = { generate = 3, \"image.preview\" =
 const ADDRESS_ALLOWANCES: &str = "Write address_allowances = { generate = 15 }.";
 const YEAR: i64 = 365 * DAY;
 
-pub const SECTIONS: [(&str, &str); 18] = [
+pub const SECTIONS: [(&str, &str); 20] = [
     ("cookies", "The session cookies."),
     ("session", "How long sessions live."),
     ("email_password", "Accounts with an e-mail address and a password."),
@@ -78,6 +78,8 @@ pub const SECTIONS: [(&str, &str); 18] = [
     ("methods", "Ways to carry a session and markers beside it that can be switched off."),
     ("api_keys", "Keys that users and organizations make for programs (`methods.api_keys`)."),
     ("device", "Sign-in of devices without a keyboard (`methods.device_authorization`)."),
+    ("passkey", "The site that passkeys are made for (`methods.passkey`)."),
+    ("organizations", "What users share (`methods.organizations`)."),
     ("credits", "The ledger: its units, what things cost, and what new users get."),
     ("guest", "Visitors without an account: a signed cookie, and what they may try before they sign up."),
     ("gate", "What `/api/gate/forward` tells reverse proxies."),
@@ -247,13 +249,25 @@ pub const KEYS: &[Key] = &[
         "methods.magic_link",
         Flag,
         Is("false"),
-        "Sign-in by a mailed link, which makes an account where there is none.",
+        "Sign-in by a mailed link, which makes an account where there is none (not with `email_password.sign_up = false`).",
+    ),
+    key(
+        "methods.magic_link_confirm",
+        Flag,
+        Is("true"),
+        "The mailed link opens a page with a button, so that programs that look into mails do not use it up. With `false` it signs in at once.",
     ),
     key(
         "methods.email_code",
         Flag,
         Is("false"),
-        "Sign-in, verification and password reset by a mailed code of six digits.",
+        "Sign-in, verification and password reset by a mailed code of six digits. Sign-in makes an account where there is none, as a link does.",
+    ),
+    key(
+        "methods.change_email_by_code",
+        Flag,
+        Is("false"),
+        "With `methods.email_code`, an account also moves to another address by mailed codes: one from the old address, if that was proven, and one from the new.",
     ),
     key(
         "methods.anonymous",
@@ -277,7 +291,7 @@ pub const KEYS: &[Key] = &[
         "methods.two_factor",
         Flag,
         Is("true"),
-        "Users may ask for a second factor: an authenticator app, mailed codes, backup codes.",
+        "Users may ask for a second factor: an authenticator app, mailed codes, backup codes. Switched off, nobody is asked for one.",
     ),
     key("methods.passkey", Flag, Is("true"), "Sign-in with passkeys."),
     key(
@@ -312,6 +326,50 @@ pub const KEYS: &[Key] = &[
         Duration { min: SECOND, max: 60 * SECOND },
         Is("5s"),
         "How long a device waits before it asks again; one that does not wait is told to slow down.",
+    ),
+    key(
+        "passkey.rp_id",
+        Text,
+        Unset("the host of base_url"),
+        "The host that passkeys belong to: that of base_url, or a domain above it where apps on several subdomains use them. Changed, it makes every passkey worthless.",
+    ),
+    key("passkey.rp_name", Text, Unset("app_name"), "Your service's name, as authenticators show it."),
+    key(
+        "organizations.members",
+        Count { min: 1, max: 10_000 },
+        Is("100"),
+        "Most members of one organization.",
+    ),
+    key(
+        "organizations.invitations",
+        Count { min: 1, max: 1_000 },
+        Is("100"),
+        "Most invitations of one organization that wait for an answer.",
+    ),
+    key("organizations.teams", Count { min: 1, max: 1_000 }, Is("100"), "Most teams of one organization."),
+    key(
+        "organizations.organizations",
+        Count { min: 0, max: 1_000 },
+        Is("100"),
+        "Whoever belongs to so many makes no further one; 0: nobody makes any.",
+    ),
+    key(
+        "organizations.invitation_expires_in",
+        Duration { min: SECOND, max: YEAR },
+        Is("48h"),
+        "How long an invitation waits for its answer.",
+    ),
+    key(
+        "organizations.invitation_url",
+        Text,
+        Unset("`/accept/` and the id, below base_url"),
+        "Your app's page for invitations, with `{id}` in the place of the id: https://app.example.com/invitations/{id}.",
+    ),
+    key(
+        "organizations.require_verified_email",
+        Flag,
+        Is("false"),
+        "Invitations are shown to and answered by verified addresses only. Without it, knowing the mailed id is the proof.",
     ),
     key(
         "credits.units",
