@@ -1,16 +1,17 @@
 //! From the configuration to what the server is told.
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, Transport};
 use crate::deployment::secrets_of;
 use crate::process::Mode;
 use crate::terminal::Failure;
 use gate::guest_cookie;
 use kernel::{GuestId, Secrets, TrustedOrigins, UserId};
 use server::settings::{
-    AccountSettings, CookieSettings, EmailPasswordSettings, GuestSettings, Limits, RateLimitSettings,
+    AccountSettings, CookieSettings, EmailPasswordSettings, GuestSettings, Limits, PasskeySettings, RateLimitSettings,
     SameSite, SessionSettings, Settings,
 };
 use std::sync::Arc;
+use url::Url;
 
 pub fn settings(config: &Config, mode: Mode) -> Result<Settings, Failure> {
     let unset = || Failure::new("base_url is not set.", "Write base_url = \"https://auth.example.com\".");
@@ -48,6 +49,13 @@ pub fn settings(config: &Config, mode: Mode) -> Result<Settings, Failure> {
         methods: config.methods,
         api_keys: config.api_keys.clone(),
         device: config.device.clone(),
+        organizations: config.organizations.clone(),
+        passkey: passkey(config, &base_url)?,
+        sends_mail: match config.mail.transport {
+            Transport::Smtp(_) => true,
+            Transport::Unset => mode == Mode::Dev,
+            Transport::Nothing => false,
+        },
         guest: GuestSettings {
             enabled: config.guest.enabled,
             secrets: guest_secrets(config)?,
@@ -63,6 +71,21 @@ pub fn settings(config: &Config, mode: Mode) -> Result<Settings, Failure> {
         dev: mode == Mode::Dev,
         base_url,
     })
+}
+
+/// Browsers take an id only on hosts that it names or that are below it.
+fn passkey(config: &Config, base_url: &str) -> Result<PasskeySettings, Failure> {
+    let host = Url::parse(base_url).ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default();
+    let rp_id = config.passkey.rp_id.clone().unwrap_or_else(|| host.clone());
+    let fits = host.strip_suffix(&rp_id).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+    if rp_id.is_empty() || !fits {
+        return Err(Failure::new(
+            format!("passkey.rp_id is `{rp_id}`, and base_url is on another host: no browser would take it."),
+            format!("Write passkey.rp_id = \"{host}\", or a domain above it."),
+        ));
+    }
+    let rp_name = config.passkey.rp_name.clone().unwrap_or_else(|| config.app_name.clone());
+    Ok(PasskeySettings { rp_id, rp_name })
 }
 
 fn email_password(config: &Config) -> EmailPasswordSettings {

@@ -1,13 +1,17 @@
 //! The door's cookies: their names, and the sets of them that sign-in and sign-out send.
 
 use crate::app::App;
-use crate::settings::CookieSettings;
+use crate::settings::{CookieSettings, SameSite};
 use http::HeaderMap;
 use http::header::COOKIE;
 use kernel::cookie::SetCookie;
 
 const DAY_SECONDS: i64 = 86_400;
 const LAST_METHOD_SECONDS: i64 = 30 * DAY_SECONDS;
+const STATE_SECONDS: i64 = 300;
+const TWO_FACTOR_SECONDS: i64 = 600;
+const TRUST_DEVICE_SECONDS: i64 = 30 * DAY_SECONDS;
+const PASSKEY_SECONDS: i64 = 300;
 
 /// Full names, made once at start.
 #[derive(Debug, Clone)]
@@ -15,6 +19,11 @@ pub struct Names {
     pub session_token: String,
     pub dont_remember: String,
     pub session_data: String,
+    /// A sign-in that is under way at a provider.
+    pub state: String,
+    pub two_factor: String,
+    pub trust_device: String,
+    pub passkey: String,
     /// Never with the `__Secure-` prefix: scripts of the page read it.
     pub last_method: String,
 }
@@ -27,6 +36,10 @@ impl Names {
             session_token: name("session_token"),
             dont_remember: name("dont_remember"),
             session_data: name("session_data"),
+            state: name("state"),
+            two_factor: name("two_factor"),
+            trust_device: name("trust_device"),
+            passkey: name("better-auth-passkey"),
             last_method: format!("{}.last_used_login_method", settings.prefix),
         }
     }
@@ -105,8 +118,46 @@ impl<'a> Writer<'a> {
         self.push(&self.names.multi(token), &signed, Some(max_age), true);
     }
 
+    /// A sign-in that waits for its second factor.
+    pub fn two_factor(&mut self, challenge: &str) {
+        let signed = self.app.signer.sign_for_cookie(challenge);
+        self.push(&self.names.two_factor, &signed, Some(TWO_FACTOR_SECONDS), true);
+    }
+
+    /// A browser that is not asked for one.
+    pub fn trust_device(&mut self, kept: &str) {
+        let signed = self.app.signer.sign_for_cookie(kept);
+        self.push(&self.names.trust_device, &signed, Some(TRUST_DEVICE_SECONDS), true);
+    }
+
+    /// What a passkey is about to sign.
+    pub fn passkey(&mut self, ticket: &str) {
+        let signed = self.app.signer.sign_for_cookie(ticket);
+        self.push(&self.names.passkey, &signed, Some(PASSKEY_SECONDS), true);
+    }
+
     pub fn last_method(&mut self, method: &str) {
         self.push(&self.names.last_method, method, Some(LAST_METHOD_SECONDS), false);
+    }
+
+    /// Comes back from another site with the person, so it is never `Strict`.
+    pub fn state(&mut self, value: &str) {
+        let signed = self.app.signer.sign_for_cookie(value);
+        let settings = &self.app.settings.cookies;
+        let same_site = match settings.same_site {
+            SameSite::Strict => SameSite::Lax,
+            other => other,
+        };
+        let cookie = SetCookie {
+            name: &self.names.state,
+            value: &signed,
+            max_age: Some(STATE_SECONDS),
+            domain: settings.domain.as_deref(),
+            http_only: true,
+            secure: settings.secure,
+            same_site: same_site.name(),
+        };
+        self.lines.push(cookie.to_line());
     }
 
     pub fn clear(&mut self, name: &str) {

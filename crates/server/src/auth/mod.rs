@@ -28,8 +28,8 @@ mod mailbox;
 mod misc;
 mod multi_session;
 mod one_time_token;
-pub(crate) mod origin_guard;
 mod organization;
+pub(crate) mod origin_guard;
 mod passkey;
 mod password;
 mod pipeline;
@@ -39,6 +39,7 @@ mod sessions;
 mod sign_in;
 mod sign_out;
 mod sign_up;
+mod social;
 mod two_factor;
 mod update_user;
 mod username;
@@ -99,6 +100,13 @@ endpoints![
     one_time_token::Generate,
     one_time_token::Verify,
     sign_out::SignOut,
+    social::SignInSocial,
+    social::FollowCallback,
+    social::PostedCallback,
+    social::LinkSocial,
+    social::GetAccessToken,
+    social::RefreshToken,
+    social::AccountInfo,
     sessions::ListSessions,
     sessions::RevokeSession,
     sessions::RevokeSessions,

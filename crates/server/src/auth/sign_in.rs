@@ -5,7 +5,8 @@ use super::endpoint::{Access, Call, Endpoint, Grant, Outcome, Reply, Spec};
 use super::error::{Code, Failure};
 use super::fields::Fields;
 use super::json::UserBody;
-use super::sign_up::sign_in_grant;
+use super::sign_up::{keep, sign_in_grant};
+use super::two_factor::pending::{self, Asked, Device, Step};
 use super::{callback, verify_email};
 use crate::app::App;
 use identity::attempts::{self, Begun};
@@ -81,7 +82,10 @@ struct Body<'a> {
 
 /// How the right password was received.
 enum Admitted {
-    In(Box<LiveSession>),
+    /// With what a trusted device keeps from now on.
+    In(Box<LiveSession>, Option<String>),
+    /// A second factor is asked for first.
+    Waiting(Asked),
     Banned,
     Unverified,
     /// While it was compared, the password was replaced or the user deleted: it is no longer the right one.
@@ -132,17 +136,23 @@ pub async fn with_password(call: &Call, input: Input<Name>) -> Outcome {
         return Err(name.refused().into());
     };
     let beginning = Beginning::of(call, remember);
-    let (app, now, target) = (call.app.clone(), call.now, callback.clone());
+    let device = Device::of(call);
+    let (app, now, target, kept) = (call.app.clone(), call.now, callback.clone(), device.clone());
     let admitted = call
         .app
         .store
         .write(move |tx| {
-            admit(tx, &app, &user, (&hash, checked.better.as_deref()), &beginning, target.as_deref(), now)
+            let begin = (&beginning, &kept);
+            admit(tx, &app, &user, (&hash, checked.better.as_deref()), begin, target.as_deref(), now)
         })
         .await?;
     call.app.outbox.wake();
     match admitted {
-        Admitted::In(live) => answer(call, &live, &callback, sign_in_grant(&live, remember, name.method())),
+        Admitted::In(live, kept) => {
+            let reply = answer(call, &live, &callback, sign_in_grant(&live, remember, name.method()))?;
+            Ok(reply.cookies(pending::trusted(call, kept.as_deref())))
+        }
+        Admitted::Waiting(asked) => pending::ask(call, &asked, keep(remember), name.method(), &device),
         Admitted::Banned => Err(Code::BannedUser.into()),
         Admitted::Unverified => Err(Code::EmailNotVerified.into()),
         Admitted::Changed => Err(name.refused().into()),
@@ -175,7 +185,7 @@ fn admit(
     app: &App,
     user: &User,
     (hash, better): (&str, Option<&str>),
-    beginning: &Beginning,
+    begin: (&Beginning, &Device),
     callback: Option<&str>,
     now: Millis,
 ) -> Result<Admitted, store::Error> {
@@ -197,7 +207,7 @@ fn admit(
         verify_email::send_link(tx, app, &user, callback, now)?;
         return Ok(Admitted::Unverified);
     }
-    open(tx, app, user, beginning, now)
+    open(tx, app, user, begin, now)
 }
 
 /// What the right password of a user who may come in leads to: the one place before the session begins.
@@ -205,11 +215,15 @@ fn open(
     tx: &mut Tx<'_>,
     app: &App,
     user: User,
-    beginning: &Beginning,
+    (beginning, device): (&Beginning, &Device),
     now: Millis,
 ) -> Result<Admitted, store::Error> {
+    let kept = match pending::judge(tx, app, &user, device, now)? {
+        Step::Pass { renewed } => renewed,
+        Step::Ask(asked) => return Ok(Admitted::Waiting(asked)),
+    };
     let live = beginning.begin(tx, app, user, None, now)?;
-    Ok(Admitted::In(Box::new(live)))
+    Ok(Admitted::In(Box::new(live), kept))
 }
 
 fn answer(call: &Call, live: &LiveSession, target: &Option<String>, grant: Grant) -> Outcome {
