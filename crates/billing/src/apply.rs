@@ -26,7 +26,8 @@ pub(crate) fn apply(
         Said::Payment { intent, refunds, disputes } => {
             let mut effects = top_up(tx, books, terms, intent)?;
             let captured = intent.captured();
-            let refunded = refunds.iter().filter(|refund| counts(refund)).map(|refund| refund.amount).sum();
+            let counted = refunds.iter().filter(|refund| counts(refund)).map(|refund| refund.amount.max(0));
+            let refunded = counted.fold(0, i64::saturating_add);
             let money = Money { payment_intent: &intent.id, captured, refunded, disputes };
             let settled = payments::settle(tx, books, terms.policy, &money)?;
             let ours = settled.is_some() || !effects.is_empty();

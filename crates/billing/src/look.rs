@@ -4,15 +4,17 @@ use crate::checkouts::{self, Kind};
 use crate::desk::{Desk, Error};
 use crate::payments;
 use crate::stripe::objects::{
-    Customer, Dispute, Invoice, InvoicePaymentOf, List, PaymentIntent, Ref, Refund, Session, Subscription,
+    Customer, Dispute, HasId, Invoice, InvoicePaymentOf, List, PaymentIntent, Ref, Refund, Session,
+    Subscription,
 };
 use crate::stripe::{Class, Form, Trouble, segment};
 use crate::subject::Subject;
 use serde::de::DeserializeOwned;
 use store::Tx;
 
-/// Refunds, or disputes, of one payment: more than anybody makes.
-const MOST: i64 = 100;
+const PAGE: i64 = 100;
+/// Of refunds, or disputes, of one payment: more than anybody makes.
+const MOST_PAGES: usize = 20;
 
 /// What Stripe says about a subject.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,11 +131,32 @@ impl Desk {
             let before = origin.into_iter().collect();
             return Ok(Found { said: Said::Nothing, before, after: Vec::new() });
         }
-        let of_payment = || Form::new().with("payment_intent", id).with("limit", MOST);
-        let stripe = &self.tools().stripe;
-        let refunds: List<Refund> = stripe.get(class, "/v1/refunds", &of_payment()).await?;
-        let disputes: List<Dispute> = stripe.get(class, "/v1/disputes", &of_payment()).await?;
-        Ok(Found::just(Said::Payment { intent, refunds: refunds.data, disputes: disputes.data }))
+        let refunds: Vec<Refund> = self.all_of_payment(class, "/v1/refunds", id).await?;
+        let disputes: Vec<Dispute> = self.all_of_payment(class, "/v1/disputes", id).await?;
+        Ok(Found::just(Said::Payment { intent, refunds, disputes }))
+    }
+
+    /// All of them: with a part credits would come back that are gone.
+    async fn all_of_payment<T: DeserializeOwned + HasId>(
+        &self,
+        class: Class,
+        path: &str,
+        payment: &str,
+    ) -> Result<Vec<T>, Error> {
+        let mut all: Vec<T> = Vec::new();
+        for _ in 0..MOST_PAGES {
+            let query = Form::new()
+                .with("payment_intent", payment)
+                .with("limit", PAGE)
+                .with_some("starting_after", all.last().map(HasId::id));
+            let page: List<T> = self.tools().stripe.get(class, path, &query).await?;
+            let is_last = !page.has_more || page.data.is_empty();
+            all.extend(page.data);
+            if is_last {
+                return Ok(all);
+            }
+        }
+        Err(Trouble::NotUnderstood(format!("{path} of {payment} has no end")).into())
     }
 
     /// The session or invoice that a payment belongs to. Its credits come first: what is taken back is a part of them.

@@ -251,8 +251,8 @@ pub fn settle(
         let standing = Standing::of(&dispute.status).or(known).unwrap_or(Standing::Ours);
         match standing {
             Standing::Ours => {}
-            Standing::Open => open = open.saturating_add(dispute.amount),
-            Standing::Lost => lost = lost.saturating_add(dispute.amount),
+            Standing::Open => open = open.saturating_add(dispute.amount.max(0)),
+            Standing::Lost => lost = lost.saturating_add(dispute.amount.max(0)),
         }
         let values = params![
             &dispute.id,

@@ -85,6 +85,7 @@ impl Desk {
         let since = self.tools().clock.now().minus(REACH);
         let mut last: Option<String> = None;
         loop {
+            let before = last.clone();
             let query = Form::new()
                 .with("limit", PAGE)
                 .with("created[gte]", since.0 / 1_000)
@@ -104,6 +105,9 @@ impl Desk {
             }
             if !page.has_more || page.data.is_empty() {
                 return Ok(());
+            }
+            if last == before {
+                return Err(Trouble::NotUnderstood("the list of events has no end".into()).into());
             }
         }
     }
@@ -215,11 +219,14 @@ impl Desk {
             last.clone_from(&end.id);
             for running in page {
                 report.subscriptions += 1;
-                self.perhaps_ownerless(mode, report, &running).await?;
+                match self.perhaps_ownerless(mode, report, &running).await {
+                    Err(error) if !error.may_pass() => {
+                        report.problems.push(format!("{}: {error}", running.id))
+                    }
+                    looked => looked?,
+                }
                 if mode == Mode::PutRight {
-                    let subject = Subject::Subscription(running.id);
-                    let outcome = self.bring_up_to_date(Class::Worker, &subject, None).await?;
-                    note(report, outcome);
+                    self.put_right(report, &Subject::Subscription(running.id), None).await?;
                 }
                 said("subscriptions", report.subscriptions);
             }

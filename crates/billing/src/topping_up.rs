@@ -178,32 +178,19 @@ impl Desk {
         }
     }
 
-    /// The payment that an earlier call made, by the row's id in the metadata that only we write.
+    /// The payment that an earlier call made, by the row's id in the metadata that only we write. It is among the customer's newest,
+    /// since nothing else is begun for them meanwhile; the time is not asked for, because two clocks may not agree.
     async fn made_already(&self, customer: &str, checkout: &Checkout) -> Result<Option<String>, Trouble> {
-        let mut last: Option<String> = None;
-        loop {
-            let query = Form::new()
-                .with("customer", customer)
-                .with("limit", MOST)
-                .with("created[gte]", checkout.created_at.minus(HOUR).0 / 1_000)
-                .with_some("starting_after", last.as_deref());
-            let list: Result<List<PaymentIntent>, _> =
-                self.tools().stripe.get(Class::Worker, "/v1/payment_intents", &query).await;
-            let list = match list {
-                // The customer is gone, and its payments with it.
-                Err(trouble) if trouble.is_lost_customer() => return Ok(None),
-                list => list?,
-            };
-            let ours =
-                |intent: &&PaymentIntent| intent.metadata.get(checkouts::METADATA) == Some(&checkout.id);
-            if let Some(found) = list.data.iter().find(ours) {
-                return Ok(Some(found.id.clone()));
-            }
-            last = list.data.last().map(|last| last.id.clone());
-            if !list.has_more || last.is_none() {
-                return Ok(None);
-            }
-        }
+        let query = Form::new().with("customer", customer).with("limit", MOST);
+        let list: Result<List<PaymentIntent>, _> =
+            self.tools().stripe.get(Class::Worker, "/v1/payment_intents", &query).await;
+        let list = match list {
+            // The customer is gone, and its payments with it.
+            Err(trouble) if trouble.is_lost_customer() => return Ok(None),
+            list => list?,
+        };
+        let ours = |intent: &&PaymentIntent| intent.metadata.get(checkouts::METADATA) == Some(&checkout.id);
+        Ok(list.data.iter().find(ours).map(|found| found.id.clone()))
     }
 
     /// The owner's customer and the method to charge: the one that is the customer's usual one, else the newest card, else

@@ -97,8 +97,10 @@ const LEASE: i64 = 2 * MINUTE;
 pub(crate) const ASK_AGAIN_WITHIN: i64 = HOUR;
 /// A bank takes days; events tell of the end, and this finds it without.
 pub(crate) const LOOK_AGAIN: i64 = HOUR;
-/// Why a disputed payment's owner is not charged by itself any more.
+/// Why it was switched off, beside what Stripe says of payments.
 pub(crate) const DISPUTED: &str = "disputed";
+const OWNER_GONE: &str = "owner_gone";
+const PACK_GONE: &str = "pack_gone";
 
 /// What somebody wants. What is left out stays as it is.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -223,6 +225,9 @@ fn sellable<'a>(catalogue: &'a Catalogue, name: &str) -> Result<&'a Pack, Unsell
     if pack.custom.is_some() {
         return Err(refused("the buyer names the amount of this pack, and nobody is there to name it"));
     }
+    if pack.amount <= 0 {
+        return Err(refused("this pack has no price that could be charged"));
+    }
     Ok(pack)
 }
 
@@ -273,7 +278,7 @@ pub(crate) fn take(
         return Ok(None);
     }
     if !(books.owner_exists)(tx, owner)? {
-        tx.execute(SWITCH_OFF, params![&text, "owner_gone", now])?;
+        tx.execute(SWITCH_OFF, params![&text, OWNER_GONE, now])?;
         return Ok(None);
     }
     if made_this_month(tx, books.terms, owner, now)? >= top_up.monthly_max {
@@ -284,10 +289,15 @@ pub(crate) fn take(
     let pack = match sellable(catalogue, &top_up.pack) {
         Ok(pack) => pack,
         Err(_) => {
-            tx.execute(SWITCH_OFF, params![&text, "pack_gone", now])?;
+            tx.execute(SWITCH_OFF, params![&text, PACK_GONE, now])?;
             return Ok(None);
         }
     };
+    // It gives something else by now, so that what is watched would never rise.
+    if pack.unit != top_up.unit {
+        tx.execute(SWITCH_OFF, params![&text, PACK_GONE, now])?;
+        return Ok(None);
+    }
     let offer = Offer::Pack {
         name: &top_up.pack,
         pack,
@@ -319,7 +329,7 @@ pub(crate) fn name_method(
 ) -> Result<Option<TopUp>, Problem> {
     if !(books.owner_exists)(tx, &checkout.owner)? {
         abandon(tx, checkout, books.now)?;
-        tx.execute(SWITCH_OFF, params![&checkout.owner.to_string(), "owner_gone", books.now])?;
+        tx.execute(SWITCH_OFF, params![&checkout.owner.to_string(), OWNER_GONE, books.now])?;
         return Ok(None);
     }
     tx.execute(NAME_METHOD, params![&checkout.owner.to_string(), &checkout.id, customer, method])?;

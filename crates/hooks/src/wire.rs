@@ -19,6 +19,8 @@ use url::Url;
 /// From the look-up of the name to the first characters of the answer.
 pub(crate) const WITHIN: Duration = Duration::from_secs(10);
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+/// For the text that the log shows, after the status is known.
+const TEXT_WITHIN: Duration = Duration::from_secs(1);
 /// More of an answer is not read.
 const READ_BYTES: usize = 1_024;
 /// So much of it is kept for the log.
@@ -77,7 +79,9 @@ impl Wire {
         };
         let (head, body) = answer.into_parts();
         let status = head.status.as_u16();
-        let answer = Answer { status, text: beginning(body).await, wait: wait(&head.headers) };
+        // A body that comes drop by drop must not make a taken event look untaken.
+        let text = tokio::time::timeout(TEXT_WITHIN, beginning(body)).await.unwrap_or_default();
+        let answer = Answer { status, text, wait: wait(&head.headers) };
         if head.status.is_success() { Tried::Taken(answer) } else { Tried::Refused(answer) }
     }
 }
@@ -145,6 +149,27 @@ mod tests {
     fn an_answer_is_kept_short_and_on_one_line() {
         assert_eq!(one_line(" ok\r\nforged: line\0 "), "ok  forged: line");
         assert_eq!(one_line(&"é".repeat(1_000)).chars().count(), KEPT_CHARACTERS);
+    }
+
+    /// It says what became of the event and then never ends.
+    #[tokio::test]
+    async fn an_answer_whose_body_never_ends_is_an_answer() {
+        use std::io::{Read as _, Write as _};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let receiver = std::thread::spawn(move || {
+            let (mut connection, _) = listener.accept().unwrap();
+            let head = b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\nthanks";
+            connection.write_all(head).unwrap();
+            // Until the other end goes away.
+            while connection.read(&mut [0; 1_024]).is_ok_and(|read| read > 0) {}
+        });
+        let wire = Wire::new(Reach { loopback: true, private: false }).unwrap();
+        let secret = Secret::new("whsec_AAAA".to_owned());
+        let tried =
+            wire.deliver(&format!("http://{address}/"), &secret, "evt_1", "{}".into(), Millis(0)).await;
+        assert!(matches!(&tried, Tried::Taken(answer) if answer.status == 200), "{tried:?}");
+        receiver.join().unwrap();
     }
 
     #[tokio::test]

@@ -167,6 +167,12 @@ pub struct Refund {
     pub status: Option<String>,
 }
 
+impl HasId for Refund {
+    fn id(&self) -> &str {
+        &self.id
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Dispute {
     pub id: String,
@@ -174,6 +180,12 @@ pub struct Dispute {
     pub status: String,
     pub payment_intent: Option<Ref<Named>>,
     pub charge: Option<Ref<Named>>,
+}
+
+impl HasId for Dispute {
+    fn id(&self) -> &str {
+        &self.id
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
