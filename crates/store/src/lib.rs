@@ -9,6 +9,7 @@
 //! - [`Counters`] for counts that live for a while: in this process, in the store, or in Redis.
 
 mod backup;
+mod checkpoints;
 mod counters;
 mod error;
 mod job;

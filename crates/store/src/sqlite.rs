@@ -4,6 +4,7 @@
 //! with channel hops; 32 callers get some 50,000 durable writes a second from group commits, 3,000 to 6,000 from a
 //! commit each.
 
+use crate::checkpoints::Checkpoints;
 use crate::error::Error;
 use crate::job::{Job, Verdict, run_caught};
 use crate::tx::{On, Tx};
@@ -47,11 +48,13 @@ pub(crate) struct Sqlite {
 impl Sqlite {
     pub(crate) fn open(path: &Path) -> Result<Sqlite, Error> {
         create_private(path)?;
-        let writing = connect(path, Role::Writer)?;
+        let mut writing = connect(path, Role::Writer)?;
+        let checkpoints = Checkpoints::start(path)?;
+        checkpoints.watch(&mut writing)?;
         let shared = SharedLock(connect(path, Role::Reader)?);
         let (writer, jobs) = bounded(WRITE_QUEUE);
         let writer_path = path.to_path_buf();
-        spawn("store-writer", move || write_loop(writing, &shared, &writer_path, &jobs))?;
+        spawn("store-writer", move || write_loop(writing, checkpoints, &shared, &writer_path, &jobs))?;
         let (scanner, scans) = bounded(SCAN_QUEUE);
         for number in 0..SCAN_THREADS {
             let (path, scans) = (path.to_path_buf(), scans.clone());
@@ -158,7 +161,13 @@ impl SharedLock {
     }
 }
 
-fn write_loop(mut connection: Connection, shared: &SharedLock, path: &Path, jobs: &Receiver<Box<dyn Job>>) {
+fn write_loop(
+    mut connection: Connection,
+    mut checkpoints: Checkpoints,
+    shared: &SharedLock,
+    path: &Path,
+    jobs: &Receiver<Box<dyn Job>>,
+) {
     loop {
         shared.hold();
         let first = jobs.recv_timeout(LOCK_RENEWAL);
@@ -174,7 +183,8 @@ fn write_loop(mut connection: Connection, shared: &SharedLock, path: &Path, jobs
         if let Err(error) = &end {
             tracing::warn!(%error, writes = group.len(), "a group of writes was not committed");
             // After a failed sync the pages in memory prove nothing: read everything from the file again.
-            match connect(path, Role::Writer) {
+            let fresh = connect(path, Role::Writer);
+            match fresh.and_then(|mut fresh| checkpoints.watch(&mut fresh).map(|()| fresh)) {
                 Ok(fresh) => connection = fresh,
                 Err(error) => tracing::error!(%error, "the database could not be opened again"),
             }
@@ -185,6 +195,7 @@ fn write_loop(mut connection: Connection, shared: &SharedLock, path: &Path, jobs
         for job in group {
             job.finish(end.clone());
         }
+        checkpoints.attend(&connection);
     }
 }
 
@@ -235,6 +246,8 @@ fn write_one(connection: &Connection, job: &mut dyn Job, first: bool) -> Result<
 pub(crate) enum Role {
     Reader,
     Writer,
+    /// Copies the journal into the database.
+    Copier,
 }
 
 /// Opens a connection and reads its settings back: a database that does not keep what it is told must not be used.
@@ -282,8 +295,8 @@ fn settings(role: Role) -> impl Iterator<Item = (&'static str, &'static str)> {
         // system's cache (measured in docs/decisions/0006). Writers read and write through the file as ever.
         ("mmap_size", if role == Role::Reader { "2147418112" } else { "0" }),
         ("query_only", read_only),
-        // Pages that many commits change are copied into the file once for all of them: the journal grows to 32 MB first.
-        ("wal_autocheckpoint", "8000"),
+        // See `checkpoints`.
+        ("wal_autocheckpoint", "0"),
     ]
     .into_iter()
 }
