@@ -52,7 +52,10 @@ function settings({ port, smtpPort, databaseURL, env }) {
       notify_taken: false,
     },
     accounts: { change_email: true, delete_user: true, delete_needs_mail: on("DELETE_NEEDS_MAIL") },
-    methods: { device_authorization: true, api_key_sessions: true },
+    methods: {
+      username: true, magic_link: true, magic_link_confirm: false, email_code: true, anonymous: true, one_time_token: true,
+      jwt: true, device_authorization: true, api_key_sessions: true,
+    },
     device: { interval: "1s" },
     mail: { smtp_url: `smtp://127.0.0.1:${smtpPort}`, from: "Differential <no-reply@example.test>" },
     rate_limit: { enabled: on("RATE_LIMIT") },

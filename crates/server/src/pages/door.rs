@@ -3,7 +3,7 @@
 use super::Pages;
 use crate::edge::RequestContext;
 use axum::body::{Body, to_bytes};
-use http::header::{CONTENT_TYPE, COOKIE, HeaderName, ORIGIN, REFERER, SET_COOKIE, USER_AGENT};
+use http::header::{CONTENT_TYPE, COOKIE, HeaderName, LOCATION, ORIGIN, REFERER, SET_COOKIE, USER_AGENT};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use serde_json::Value;
@@ -34,6 +34,8 @@ pub struct Visit<'a> {
 pub struct Answer {
     pub status: StatusCode,
     pub body: Value,
+    /// Where the door sends the browser.
+    pub location: Option<String>,
 }
 
 impl Answer {
@@ -75,7 +77,8 @@ impl<'a> Visit<'a> {
     }
 
     async fn ask(&mut self, method: Method, path: &str, body: Body) -> Answer {
-        let failed = || Answer { status: StatusCode::INTERNAL_SERVER_ERROR, body: Value::Null };
+        let failed =
+            || Answer { status: StatusCode::INTERNAL_SERVER_ERROR, body: Value::Null, location: None };
         let mut request = Request::new(body);
         let Ok(uri) = format!("/api/auth{path}").parse() else { return failed() };
         *request.uri_mut() = uri;
@@ -93,12 +96,15 @@ impl<'a> Visit<'a> {
             Err(never) => match never {},
         };
         let (head, body) = response.into_parts();
+        let location = head.headers.get(LOCATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
         self.cookies.extend(head.headers.get_all(SET_COOKIE).iter().cloned());
         match to_bytes(body, LARGEST_ANSWER).await {
             // An answer without a body is as good as null.
-            Ok(bytes) => {
-                Answer { status: head.status, body: serde_json::from_slice(&bytes).unwrap_or_default() }
-            }
+            Ok(bytes) => Answer {
+                status: head.status,
+                body: serde_json::from_slice(&bytes).unwrap_or_default(),
+                location,
+            },
             Err(error) => {
                 tracing::error!(path, %error, "an answer of the door's own could not be read");
                 failed()

@@ -9,6 +9,7 @@ mod billing;
 mod device;
 mod door;
 mod form;
+mod magic_link;
 mod money;
 mod problem;
 mod sign_in;
@@ -40,6 +41,10 @@ pub const ROUTES: &[RouteDoc] = &[
     page(RouteDoc::post("/device", "Shows which device it is; then lets it in or turns it away"))
         .auth(Auth::Session)
         .notes(FORM),
+    page(RouteDoc::get("/magic-link", "Where a mailed link leads: a button that signs in"))
+        .query(magic_link::QUERY)
+        .answers(&[(200, "The page"), (404, "Switched off")]),
+    page(RouteDoc::post("/magic-link", "Uses the link up, signs in and goes on")).notes(FORM),
     page(RouteDoc::get("/billing", "What one has, and what can be bought"))
         .auth(Auth::Session)
         .query(billing::QUERY)
@@ -95,6 +100,8 @@ pub fn router(app: &Arc<App>, door: Router) -> Router {
             "sign-up.html",
             "billing.html",
             "device.html",
+            "magic-link.html",
+            "signed-in.html",
             "go-on.html",
             "problem.html"
         ]),
@@ -104,6 +111,12 @@ pub fn router(app: &Arc<App>, door: Router) -> Router {
     let mut router = Router::new();
     if app.settings.methods.has(Switch::DeviceAuthorization) {
         router = router.route("/device", get(device::page).post(device::decide));
+    }
+    if [Switch::MagicLink, Switch::MagicLinkConfirm]
+        .into_iter()
+        .all(|switch| app.settings.methods.has(switch))
+    {
+        router = router.route("/magic-link", get(magic_link::page).post(magic_link::follow));
     }
     router
         .route("/sign-in", get(sign_in::page).post(sign_in::sign_in))
