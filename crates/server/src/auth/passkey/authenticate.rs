@@ -68,11 +68,7 @@ impl Endpoint for VerifyAuthentication {
 
     fn read(fields: &mut Fields) -> Value {
         fields.need_object();
-        let response = fields.any("response");
-        if !response.as_ref().is_some_and(Value::is_object) {
-            fields.problem("response", "Invalid input: expected record");
-        }
-        response.unwrap_or_default()
+        fields.record("response")
     }
 
     async fn run(call: Call, response: Value) -> Outcome {
