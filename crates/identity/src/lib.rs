@@ -4,6 +4,7 @@
 //! HTTP. Time and chance come in as arguments.
 
 pub mod accounts;
+pub mod admin;
 pub mod anonymous;
 pub mod api_keys;
 pub mod attempts;

@@ -103,6 +103,14 @@ const EMPTY_TEAM: &str = "UPDATE sessions SET active_team_id = NULL WHERE active
 const EMPTY_TEAMS: &str = "
     UPDATE sessions SET active_team_id = NULL
     WHERE active_team_id IN (SELECT id FROM teams WHERE organization_id = $1)";
+// An administrator sees them all, also those of administrators.
+const LIST_ALL: &str = concat!(
+    "SELECT s.token_sealed, ",
+    columns!(),
+    " FROM sessions s WHERE s.user_id = $1 AND s.expires_at > $2 ORDER BY s.created_at DESC, s.id DESC LIMIT 1000"
+);
+const IMPERSONATE: &str = "UPDATE sessions SET impersonated_by = $2 WHERE id = $1";
+const END_IMPERSONATIONS: &str = "DELETE FROM sessions WHERE impersonated_by = $1";
 const SWEEP: &str =
     "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires_at <= $1 LIMIT 500)";
 
@@ -145,9 +153,9 @@ impl<'r> SessionView<'r> {
         }
     }
 
-    /// Old enough since its last extension to be extended.
+    /// Old enough since its last extension to be extended. What an administrator has in somebody's place never is.
     pub fn is_due(&self, lifetime: i64, update_age: i64, now: Millis) -> bool {
-        self.expires_at.minus(lifetime).plus(update_age) <= now
+        self.impersonated_by.is_none() && self.expires_at.minus(lifetime).plus(update_age) <= now
     }
 }
 
@@ -288,7 +296,27 @@ pub fn list_live(
     now: Millis,
 ) -> Result<Vec<(String, Session)>, Error> {
     // The newest thousand, should somebody have more: a thief's is among them.
-    let mut rows = tx.query(LIST, params![user.as_str(), now], |row| {
+    list_by(tx, LIST, vault, user, now)
+}
+
+/// The same with impersonations.
+pub fn list_all_live(
+    tx: &mut Tx<'_>,
+    vault: &Vault,
+    user: &UserId,
+    now: Millis,
+) -> Result<Vec<(String, Session)>, Error> {
+    list_by(tx, LIST_ALL, vault, user, now)
+}
+
+fn list_by(
+    tx: &mut Tx<'_>,
+    sql: &'static str,
+    vault: &Vault,
+    user: &UserId,
+    now: Millis,
+) -> Result<Vec<(String, Session)>, Error> {
+    let mut rows = tx.query(sql, params![user.as_str(), now], |row| {
         Ok((row.get::<String>(0)?, SessionView::read(row, 1)?.to_session()))
     })?;
     rows.reverse();
@@ -321,6 +349,18 @@ pub fn revoke_all(tx: &mut Tx<'_>, user: &UserId) -> Result<Vec<SessionId>, Erro
 
 pub fn revoke_others(tx: &mut Tx<'_>, user: &UserId, keep: &SessionId) -> Result<Vec<SessionId>, Error> {
     tx.query(REVOKE_OTHERS, params![user.as_str(), keep.as_str()], read_id)
+}
+
+/// Writes down who has this session in its user's place.
+pub fn mark_impersonated(tx: &mut Tx<'_>, live: &mut LiveSession, by: &UserId) -> Result<(), Error> {
+    tx.execute(IMPERSONATE, params![live.session.id.as_str(), by.as_str()])?;
+    live.session.impersonated_by = Some(by.as_str().to_owned());
+    Ok(())
+}
+
+/// Ends what an administrator has in the place of others.
+pub fn end_impersonations(tx: &mut Tx<'_>, by: &UserId) -> Result<(), Error> {
+    tx.execute(END_IMPERSONATIONS, params![by.as_str()]).map(|_| ())
 }
 
 /// Makes an organization the session's active one, or none. The caller has seen that the user belongs to it.

@@ -66,6 +66,7 @@ const INSERT: &str = "
 const SET_NAME: &str = "UPDATE users SET name = $2, updated_at = $3 WHERE id = $1";
 const SET_IMAGE: &str = "UPDATE users SET image = $2, updated_at = $3 WHERE id = $1";
 const SET_ROLE: &str = "UPDATE users SET role = $2, updated_at = $3 WHERE id = $1";
+const SET_VERIFIED: &str = "UPDATE users SET email_verified = $2, updated_at = $3 WHERE id = $1";
 const VERIFY: &str = "UPDATE users SET email_verified = TRUE, updated_at = $3 WHERE id = $1 AND email = $2";
 // The address must still be the one the change began with, and the new one free.
 const CHANGE_EMAIL: &str = "
@@ -255,6 +256,11 @@ pub fn set_role(tx: &mut Tx<'_>, id: &UserId, role: &str, now: Millis) -> Result
     Ok(tx.execute(SET_ROLE, params![id.as_str(), role, now])? == 1)
 }
 
+/// What an administrator says about the address, without a proof.
+pub fn set_verified(tx: &mut Tx<'_>, id: &UserId, verified: bool, now: Millis) -> Result<(), Error> {
+    tx.execute(SET_VERIFIED, params![id.as_str(), verified, now]).map(|_| ())
+}
+
 /// Marks the address as proven, if it still is the user's.
 pub fn verify_email(tx: &mut Tx<'_>, id: &UserId, email: &str, now: Millis) -> Result<bool, Error> {
     Ok(tx.execute(VERIFY, params![id.as_str(), email, now])? == 1)
@@ -279,7 +285,7 @@ pub fn take_turn(tx: &mut Tx<'_>, id: &UserId) -> Result<(), Error> {
     tx.lock("sessions of user", &[id.as_str()])
 }
 
-/// Bans a user and ends all sessions in the same breath; gives those, or `None` when there is no such user.
+/// Bans a user and ends all sessions in the same breath, also those that the user has in the place of others; gives the own, or `None` when there is no such user.
 pub fn ban(
     tx: &mut Tx<'_>,
     id: &UserId,
@@ -290,6 +296,7 @@ pub fn ban(
     take_turn(tx, id)?;
     let known = tx.execute(BAN, params![id.as_str(), reason, until, now])? == 1;
     let ended = crate::sessions::revoke_all(tx, id)?;
+    crate::sessions::end_impersonations(tx, id)?;
     Ok(known.then_some(ended))
 }
 
@@ -301,5 +308,6 @@ pub fn unban(tx: &mut Tx<'_>, id: &UserId, now: Millis) -> Result<bool, Error> {
 pub fn delete(tx: &mut Tx<'_>, id: &UserId) -> Result<bool, Error> {
     take_turn(tx, id)?;
     crate::one_time::forget_subject(tx, id.as_str())?;
+    crate::sessions::end_impersonations(tx, id)?;
     Ok(tx.execute(DELETE, params![id.as_str()])? == 1)
 }
