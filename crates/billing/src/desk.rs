@@ -165,10 +165,10 @@ impl Desk {
                 let (tools, before, applied) = (self.tools.clone(), all.clone(), subject.clone());
                 let (said, after) = (Arc::new(found.said), found.after);
                 let outcome = self.tools.store.write(move |tx| -> Result<Option<Outcome>, Problem> {
-                    if !turns::take(tx, &applied, turn)? {
+                    let now = tools.clock.now();
+                    if !turns::take(tx, &applied, turn, now)? {
                         return Ok(None);
                     }
-                    let now = tools.clock.now();
                     let mut outcome = before.clone();
                     outcome.add(apply(tx, tools.books(now), &tools.terms, &said)?);
                     if let Some(id) = &mark {

@@ -7,6 +7,7 @@
 mod deliveries;
 mod endpoints;
 mod event;
+mod overview;
 mod postman;
 mod reach;
 mod schedule;
@@ -16,6 +17,7 @@ mod wire;
 pub use deliveries::{Filter, Logged, Place, Resend, State, find_event, log, resend, sweep};
 pub use endpoints::{BadUrl, Endpoint, Wanted, add, enable, find, first_since, list, remove, target};
 pub use event::{Kind, Origin, forget, mark, set_mark, tell, tell_once};
+pub use overview::{Load, load};
 pub use postman::Postman;
 pub use reach::Reach;
 pub use signature::{Wrong, verify};

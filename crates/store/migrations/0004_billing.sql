@@ -154,8 +154,10 @@ CREATE INDEX billing_inbox_by_arrival ON billing_inbox (received_at, id);
 -- Rises whenever what was read at Stripe about a subject is applied: what was read before that is old.
 CREATE TABLE billing_turns (
   subject TEXT PRIMARY KEY,
-  turn BIGINT NOT NULL
+  turn BIGINT NOT NULL,
+  taken_at BIGINT NOT NULL
 ) /* in key order */;
+CREATE INDEX billing_turns_by_age ON billing_turns (taken_at);
 
 -- Work that one node does for all, once in a while.
 CREATE TABLE billing_rounds (

@@ -41,6 +41,7 @@ CREATE TABLE hook_deliveries (
   PRIMARY KEY (event_id, endpoint_id)
 );
 CREATE INDEX hook_deliveries_due ON hook_deliveries (endpoint_id, due_at) WHERE state = 'waiting';
+CREATE INDEX hook_deliveries_failed ON hook_deliveries (endpoint_id) WHERE state = 'failed';
 CREATE INDEX hook_deliveries_by_age ON hook_deliveries (begun_at, event_id);
 CREATE INDEX hook_deliveries_by_endpoint ON hook_deliveries (endpoint_id, begun_at, event_id);
 

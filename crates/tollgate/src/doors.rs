@@ -2,6 +2,7 @@
 
 use crate::process::bookkeeping::LastWalk;
 use crate::process::selling::InboxGauge;
+use crate::process::telling::DeliveryGauge;
 use axum::Router;
 use axum::body::Bytes;
 use kernel::Clock;
@@ -40,9 +41,9 @@ impl Doors {
         dev: Option<Dev>,
         shutdown: &Shutdown,
         walk: Arc<LastWalk>,
-        inbox: Arc<InboxGauge>,
+        gauges: (Arc<InboxGauge>, Arc<DeliveryGauge>),
     ) -> Doors {
-        let metrics = Arc::new(metrics(app, walk, inbox));
+        let metrics = Arc::new(metrics(app, walk, gauges));
         let clock: Arc<dyn Clock> = app.clock.clone();
         let edge = Arc::new(Edge::new(&app.settings, clock, metrics.clone()));
         let operations = operations::router(Operations {
@@ -64,12 +65,17 @@ impl Doors {
     }
 }
 
-fn metrics(app: &App, walk: Arc<LastWalk>, inbox: Arc<InboxGauge>) -> Metrics {
+fn metrics(
+    app: &App,
+    walk: Arc<LastWalk>,
+    (inbox, deliveries): (Arc<InboxGauge>, Arc<DeliveryGauge>),
+) -> Metrics {
     let (failed, oldest, clock) = (inbox.clone(), inbox.clone(), app.clock.clone());
     let (ledger, verified) = (app.ledger.clone(), walk.clone());
     let (waiting, retried) = (app.store.clone(), app.store.clone());
     let (queue, done) = (app.hasher.clone(), app.hasher.clone());
-    Metrics::new(&[&all_routes(&app.settings)])
+    let metrics = Metrics::new(&[&all_routes(&app.settings)]);
+    of_deliveries(metrics, &deliveries, &app.clock)
         .with_gauge("tollgate_store_waiting", "Closures that wait for the database", move || {
             waiting.waiting() as f64
         })
@@ -104,6 +110,36 @@ fn metrics(app: &App, walk: Arc<LastWalk>, inbox: Arc<InboxGauge>) -> Metrics {
             "How long the oldest of Stripe's events has waited; 0: none waits",
             move || oldest.oldest_seconds(clock.now()) as f64,
         )
+}
+
+fn of_deliveries(metrics: Metrics, deliveries: &Arc<DeliveryGauge>, clock: &Arc<dyn Clock>) -> Metrics {
+    let of = |read: fn(&hooks::Load) -> i64| {
+        let deliveries = deliveries.clone();
+        move || read(&deliveries.load()) as f64
+    };
+    let (overdue, clock) = (deliveries.clone(), clock.clone());
+    metrics
+        .with_gauge(
+            "tollgate_hooks_waiting",
+            "Deliveries of outgoing events that were not made yet",
+            of(|load| load.waiting),
+        )
+        .with_gauge(
+            "tollgate_hooks_overdue_seconds",
+            "For how long the delivery waits that has been due longest; 0: none is due",
+            move || overdue.overdue_seconds(clock.now()) as f64,
+        )
+        .with_gauge(
+            "tollgate_hooks_failed",
+            "Deliveries in the log that were given up",
+            of(|load| load.failed),
+        )
+        .with_gauge(
+            "tollgate_hooks_endpoints_failing",
+            "Endpoints that take nothing at the moment",
+            of(|load| load.failing),
+        )
+        .with_gauge("tollgate_hooks_endpoints_off", "Endpoints that are switched off", of(|load| load.off))
 }
 
 /// The OpenAPI document of a deployment.

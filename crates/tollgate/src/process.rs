@@ -20,7 +20,9 @@ use identity::HashPool;
 use kernel::signed::Signer;
 use kernel::{Clock as _, SystemClock, Vault, random};
 use mail::{Mailer, Outbox, Templates};
+use oidc::Providers;
 use selling::InboxGauge;
+use telling::DeliveryGauge;
 use server::App;
 use server::dev::{Dev, Known};
 use server::edge::{self, Shutdown};
@@ -134,13 +136,15 @@ pub fn run(
         let mailer = tokio::spawn(rooms.mailer.clone().run(stopping(shutdown.clone())));
         let inbox = Arc::new(InboxGauge::default());
         let counting = tokio::spawn(selling::watch(prepared.store.clone(), inbox.clone()));
+        let deliveries = Arc::new(DeliveryGauge::default());
+        let delivering = tokio::spawn(telling::watch(prepared.store.clone(), deliveries.clone()));
         let selling = tokio::spawn(selling::run(rooms.app.billing.clone(), stopping(shutdown.clone())));
         let postman = tokio::spawn(rooms.postman.clone().run(stopping(shutdown.clone())));
         let teller = tokio::spawn(rooms.teller.clone().run());
         let mails_leave = !matches!(prepared.config.mail.transport, Transport::Unset);
         let known = Known { operations_apart: own.is_some(), mails_leave, ..prepared.known.clone() };
         let dev = Dev::of(&rooms.app, rooms.templates.clone(), known);
-        let doors = Doors::open(&rooms.app, own.is_some(), dev, &shutdown, walk, inbox);
+        let doors = Doors::open(&rooms.app, own.is_some(), dev, &shutdown, walk, (inbox, deliveries));
         let served = tokio::spawn(edge::serve(
             asynchronous(listener)?,
             doors.public,
@@ -160,6 +164,7 @@ pub fn run(
         bookkeeping.abort();
         teller.abort();
         counting.abort();
+        delivering.abort();
         // They were told to stop together with the server.
         let _ = tokio::time::timeout(DRAIN, async { tokio::join!(mailer, selling, postman) }).await;
         Ok(drained.cut)
@@ -238,6 +243,7 @@ impl Rooms {
         let postman = telling::postman(config, prepared.mode, &store, &vault)?;
         let teller = Teller::new(config, &store, &vault, &outbox);
         let billing = selling::desk(config, &store, &vault)?;
+        let providers = providers(config)?;
         let app = App {
             settings,
             store,
@@ -249,10 +255,17 @@ impl Rooms {
             outbox,
             ledger,
             billing,
+            providers,
             clock,
         };
         Ok(Rooms { app: Arc::new(app), mailer, postman, teller, templates })
     }
+}
+
+/// Ready for use; nothing is asked of them before somebody signs in.
+pub fn providers(config: &Config) -> Result<Providers, Failure> {
+    let without_tls = || Failure::new("This build has no cryptography for TLS.", "Build Tollgate anew.");
+    Providers::new(config.providers.iter().cloned()).ok_or_else(without_tls)
 }
 
 async fn ledger(prepared: &Prepared, settings: credits::Settings) -> Result<Ledger, Failure> {

@@ -20,7 +20,7 @@ pub struct Keep {
 /// One chunk of one table; true when more may be left.
 type Sweep = fn(&mut Tx<'_>, Millis, &Keep) -> Result<bool, Error>;
 
-const SWEEPS: [(&str, Sweep); 10] = [
+const SWEEPS: [(&str, Sweep); 11] = [
     ("sessions", |tx, now, keep| identity::sessions::sweep(tx, now.minus(keep.retention.ended_sessions))),
     ("one-time values", |tx, now, keep| {
         identity::one_time::sweep(tx, now.minus(keep.retention.one_time_values))
@@ -35,6 +35,7 @@ const SWEEPS: [(&str, Sweep); 10] = [
         let before = now.minus(keep.retention.billing_events);
         Ok(billing::inbox::forget(tx, before, EVENTS)? == EVENTS as u64)
     }),
+    ("turns at Stripe's objects", |tx, now, _| billing::turns::sweep(tx, now)),
     ("outgoing events", |tx, now, keep| Ok(hooks::sweep(tx, now.minus(keep.retention.hook_events))? > 0)),
     ("notices of ends", |tx, now, _| Ok(credits::telling::sweep(tx, now)? > 0)),
     // A cookie is good in the second of its end.

@@ -1,5 +1,7 @@
 //! `tollgate doctor`: everything that stands between this configuration and a healthy server, in one list.
 
+mod hooks;
+mod providers;
 mod selling;
 
 use crate::config::{Config, DatabaseUrl, Loaded, Place, Transport};
@@ -42,6 +44,7 @@ pub fn run(loaded: Loaded, terminal: &Terminal) -> Outcome {
         check_addresses(config, &mut findings);
         check_mail(config, &mut findings);
         selling::check(config, &mut findings);
+        providers::check(config, &mut findings);
     }
     check_clock(config, &mut findings);
     report(&findings, terminal)
@@ -158,6 +161,7 @@ fn check_contents(store: &Store, config: &Config, findings: &mut Findings) -> bo
             }
         }
     }
+    hooks::check(store, findings);
     runtime.block_on(store.scan(identity::deployment::has_dev_seed)).unwrap_or(false)
 }
 
@@ -178,6 +182,7 @@ fn check_rights(file: &Option<std::path::PathBuf>, config: &Config, findings: &m
         ("mail.smtp_url", matches!(config.mail.transport, Transport::Smtp(_))),
         ("stripe.secret_key", config.stripe.secret_key.is_some()),
         ("stripe.webhook_secrets", !config.stripe.webhook_secrets.is_empty()),
+        ("providers", config.providers.iter().any(|provider| provider.client_secret.is_some())),
     ];
     for (key, _) in secret.into_iter().filter(|(_, worth_hiding)| *worth_hiding) {
         match config.place(key) {

@@ -5,12 +5,12 @@ use crate::config::Config;
 use crate::terminal::Failure;
 use credits::Owner;
 use credits::telling::{self, Notice, What};
-use hooks::{Postman, Reach};
+use hooks::{Load, Postman, Reach};
 use identity::users::{self, Standing};
-use kernel::time::HOUR;
+use kernel::time::{HOUR, SECOND};
 use kernel::{Clock as _, Millis, Stopwatch, SystemClock, UserId, Vault, random};
 use mail::{Address, Link, Message, Outbox, Recipient};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use store::{Error, Hit, Rule, Store, Tx, hit_from_first_in};
 
@@ -24,6 +24,41 @@ pub fn postman(config: &Config, mode: Mode, store: &Store, vault: &Vault) -> Res
             "Use a release, or build it with its default features.",
         )
     })
+}
+
+/// How old the figures in `/metrics` may be.
+const COUNT: Duration = Duration::from_secs(5);
+
+/// How deliveries stood at the last look, for `/metrics`.
+#[derive(Default)]
+pub struct DeliveryGauge(Mutex<Load>);
+
+impl DeliveryGauge {
+    pub fn load(&self) -> Load {
+        // A look that panicked left the figures of the one before.
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// For how long the delivery waits that has been due longest; 0: none is due.
+    pub fn overdue_seconds(&self, now: Millis) -> i64 {
+        self.load().first_due.map_or(0, |due| now.0.saturating_sub(due.0).max(0) / SECOND)
+    }
+
+    fn note(&self, load: Load) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = load;
+    }
+}
+
+/// Runs until the process ends.
+pub async fn watch(store: Store, gauge: Arc<DeliveryGauge>) {
+    loop {
+        match store.scan(hooks::load).await {
+            Ok(load) => gauge.note(load),
+            // The figures stay as they were; that the database is gone is seen elsewhere.
+            Err(error) => tracing::debug!(%error, "the deliveries were not counted"),
+        }
+        pause(COUNT).await;
+    }
 }
 
 /// The look for what the ledger has to tell.
