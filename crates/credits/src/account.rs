@@ -4,6 +4,7 @@ use crate::command::Period;
 use crate::entry::{Entry, Part, Source};
 use crate::json::Object;
 use crate::owner::{AccountId, Item, Owner};
+use crate::spender::{Spender, SpentBy};
 use crate::writes::KeyOnEntry;
 use kernel::Millis;
 use std::collections::{BTreeMap, BTreeSet};
@@ -88,6 +89,8 @@ pub struct Hold {
     pub price_version: Option<i64>,
     pub reason: Option<String>,
     pub metadata: Option<String>,
+    /// The [`Spender`] as text.
+    pub source_ref: Option<String>,
     /// Positive amounts, in burn-down order.
     pub parts: Vec<Part>,
     pub expires_at: Millis,
@@ -96,6 +99,11 @@ pub struct Hold {
 }
 
 impl Hold {
+    /// Who made it, if that was not the owner alone.
+    pub(crate) fn spender(&self) -> Option<Spender> {
+        self.source_ref.as_deref().and_then(Spender::parse)
+    }
+
     /// It has no end: it keeps credits from being spent that somebody else may have a claim to. No limit counts it.
     pub fn is_freeze(&self) -> bool {
         self.expires_at == NEVER
@@ -131,6 +139,8 @@ pub struct Changed {
     pub limits: bool,
     /// Limits that were taken away.
     pub dropped_limits: Vec<Period>,
+    pub spenders: BTreeSet<SpentBy>,
+    pub dropped_spender_limits: Vec<(SpentBy, Period)>,
     pub entries: Vec<Entry>,
     pub events: Vec<LowBalance>,
     /// With the number of their entry, in its order.
@@ -160,6 +170,8 @@ pub struct Account {
     pub closed: bool,
     pub has_limits: bool,
     pub limits: Vec<Limit>,
+    /// The limits of the spenders that were read; with none of its own a spender has an empty list.
+    pub spenders: BTreeMap<SpentBy, Vec<Limit>>,
 
     pub lots: BTreeMap<i64, Lot>,
     /// What the rows of lots do not say yet, see [`Drawn`].
@@ -214,6 +226,7 @@ impl Account {
             closed: false,
             has_limits: false,
             limits: Vec::new(),
+            spenders: BTreeMap::new(),
             lots: BTreeMap::new(),
             drawn: BTreeMap::new(),
             order: BTreeSet::new(),
@@ -360,6 +373,9 @@ pub struct Drawn {
     pub held: i64,
 }
 
+/// The limits of no more spenders than these stay in memory.
+const SPENDERS: usize = 64;
+
 /// So many lots of an account may differ from their rows.
 const DRAWN: usize = 4;
 
@@ -421,5 +437,8 @@ impl Account {
         self.lots.retain(|_, lot| lot.is_open() || lot.held > 0);
         self.holds.retain(|_, hold| hold.status == HoldStatus::Held);
         self.originals.clear();
+        if self.spenders.len() > SPENDERS {
+            self.spenders.clear();
+        }
     }
 }

@@ -5,9 +5,10 @@ use crate::account::{Account, Hold, Limit, Lot, grant_members, hold_members, owe
 use crate::command::{Action, Answer, Figures};
 use crate::entry::Entry;
 use crate::json::Object;
-use crate::machine::Outcome;
+use crate::machine::{Outcome, whose};
 use crate::owner::Owner;
 use crate::settings::Settings;
+use crate::spender::SpentBy;
 use kernel::Millis;
 
 #[derive(Debug, Clone)]
@@ -45,9 +46,13 @@ impl Receipt {
         now: Millis,
     ) -> Receipt {
         let figures = figures(account, &outcome);
-        if let Action::SetLimit { period, .. } = action {
-            let limit = account.limits.iter().find(|limit| limit.period == *period);
-            let limit = limit.map(|limit| limit_json(settings, account, limit, now));
+        if let Action::SetLimit { of, period, .. } = action {
+            let mut limits = match of {
+                None => account.limits.iter(),
+                Some(part) => account.spenders.get(part).map_or([].iter(), |limits| limits.iter()),
+            };
+            let limit = limits.find(|limit| limit.period == *period);
+            let limit = limit.map(|limit| limit_json(settings, account, of.as_ref(), limit, now));
             let mut object = Object::new();
             object.raw("limit", limit.as_deref().unwrap_or("null"));
             return Receipt { status: 200, replayed: false, figures, content: Content::Text(object.end()) };
@@ -147,12 +152,18 @@ fn figures(account: &Account, outcome: &Outcome) -> Figures {
 }
 
 /// A limit as it stands in answers.
-pub(crate) fn limit_json(settings: &Settings, account: &Account, limit: &Limit, now: Millis) -> String {
+pub(crate) fn limit_json(
+    settings: &Settings,
+    account: &Account,
+    of: Option<&SpentBy>,
+    limit: &Limit,
+    now: Millis,
+) -> String {
     let (starts_at, resets_at) = settings.window(limit.period, now);
     let mut object = Object::new();
-    let is_organization = matches!(account.owner, Owner::Organization(_));
-    object.text("scope", if is_organization { "organization" } else { "user" });
-    object.text("id", account.owner.id());
+    let (scope, id) = whose(account, of);
+    object.text("scope", scope);
+    object.text("id", id);
     object.text("unit", &account.unit);
     object.text("window", limit.period.name());
     object.number("max", limit.max);

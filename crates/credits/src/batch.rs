@@ -497,6 +497,6 @@ fn lack_name(lack: &Lack) -> &'static str {
         Lack::Lots | Lack::TheseLots(_) => "grant",
         Lack::Hold(_) => "hold",
         Lack::Entry(_) => "entry",
-        Lack::Limit(..) => "limit",
+        Lack::Limit(..) | Lack::Spender(_) => "limit",
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::entry::Source;
 use crate::owner::{AccountId, Item, Owner, item_id};
+use crate::spender::{Spender, SpentBy};
 use kernel::Millis;
 
 /// One change, as it was asked for. Which account it touches, who asks, and under which key.
@@ -52,6 +53,8 @@ pub struct Charge {
     pub feature: Option<String>,
     pub quantity: Option<i64>,
     pub price_version: Option<i64>,
+    /// Who spends it, if that is not the owner alone.
+    pub spender: Option<Spender>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -143,8 +146,9 @@ pub enum Action {
     SetFloor {
         floor: i64,
     },
-    /// Without `max` the limit is taken away.
+    /// Without `max` the limit is taken away. `of`: what one spender may take, instead of all.
     SetLimit {
+        of: Option<SpentBy>,
         period: Period,
         max: Option<i64>,
     },

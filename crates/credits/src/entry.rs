@@ -2,6 +2,7 @@
 
 use crate::json::Object;
 use crate::owner::{AccountId, Item, Owner, item_id};
+use crate::spender::Spender;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use kernel::Millis;
@@ -156,6 +157,12 @@ macro_rules! columns {
 pub(crate) use columns;
 
 impl Entry {
+    /// Who spent what it took, if that was not the owner alone.
+    pub(crate) fn spender(&self) -> Option<Spender> {
+        let spends = matches!(self.kind, Kind::Debit | Kind::Capture | Kind::Refund);
+        self.source_ref.as_deref().filter(|_| spends).and_then(Spender::parse)
+    }
+
     pub(crate) fn read(row: &Row<'_>) -> Result<Entry, Error> {
         let kind = row.text(2)?;
         let parts = row.text(16)?;

@@ -3,10 +3,15 @@
 //! What an outcome needs is looked at before anything is changed, so a refusal changes nothing but what time does by
 //! itself. An account may be here in part; then a rule says what it [lacks](Lack), and is asked again with more.
 
-use crate::account::{Account, Hold, HoldStatus, Limit, Lot, LowBalance, NEVER};
+mod limits;
+
+pub(crate) use limits::whose;
+
+use crate::account::{Account, Hold, HoldStatus, Lot, LowBalance, NEVER};
 use crate::command::{Above, Action, Charge, Command, NewGrant, Period, Refusal, Shortfall};
 use crate::entry::{Entry, Kind, MAX_AMOUNT, Part, Source};
 use crate::settings::Settings;
+use crate::spender::{Spender, SpentBy};
 use kernel::Millis;
 
 /// What an account must have in memory before the command can be judged.
@@ -19,8 +24,10 @@ pub enum Lack {
     Hold(i64),
     /// An entry, with what was given back of it.
     Entry(i64),
-    /// A limit that is new: what was spent since its window began.
-    Limit(Period, Millis),
+    /// A limit that is new: what was spent since its window began, by all or by one.
+    Limit(Option<SpentBy>, Period, Millis),
+    /// The limits of a spender.
+    Spender(SpentBy),
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -120,7 +127,9 @@ fn act(
             account.changed.account = true;
             Ok(Outcome::default())
         }
-        Action::SetLimit { period, max } => set_limit(settings, account, *period, *max, now),
+        Action::SetLimit { of, period, max } => {
+            limits::set(settings, account, of.as_ref(), (*period, *max), now)
+        }
     }
 }
 
@@ -152,6 +161,7 @@ impl Header {
 
     fn charged(self, charge: &Charge) -> Header {
         Header {
+            source_ref: charge.spender.as_ref().map(Spender::to_string),
             feature: charge.feature.clone(),
             quantity: charge.quantity,
             price_version: charge.price_version,
@@ -230,17 +240,19 @@ pub fn settle(account: &mut Account, now: Millis) -> Result<(), Stop> {
     due.sort_unstable();
     // A hold releases into lots that may not be here.
     let touched = due.iter().filter(|(_, rank, _)| *rank == 0).filter_map(|(_, _, no)| account.holds.get(no));
-    lacks_lots(account, touched.flat_map(|hold| &hold.parts))?;
+    let touched: Vec<&Hold> = touched.collect();
+    lacks_lots(account, touched.iter().flat_map(|hold| &hold.parts))?;
+    limits::lacks(account, touched.iter().filter_map(|hold| hold.spender()))?;
     for (at, rank, no) in due {
         if rank == 0 {
             let Some(hold) = account.holds.get(&no) else { continue };
-            let (parts, created_at) = (hold.parts.clone(), hold.created_at);
+            let (parts, created_at, spender) = (hold.parts.clone(), hold.created_at, hold.spender());
             account.change_hold(no, |hold| {
                 hold.status = HoldStatus::Expired;
                 hold.ended_at = Some(at);
             });
             // It was counted in the window in which it was made.
-            give_limits_back(account, total(&parts), created_at);
+            limits::give_back(account, spender.as_ref(), total(&parts), created_at);
             free(account, &parts, at);
         } else {
             end_lot(account, no, at);
@@ -381,92 +393,6 @@ fn take(account: &mut Account, parts: &[Part], amount: i64) {
     account.owed += amount - total(parts);
 }
 
-// ---- limits
-
-fn may_spend(settings: &Settings, account: &mut Account, amount: i64, now: Millis) -> Result<(), Stop> {
-    roll_limits(settings, account, now);
-    within_limits(settings, account, now, |_| amount)
-}
-
-/// A limit refuses what `amount` asks of it.
-fn within_limits(
-    settings: &Settings,
-    account: &Account,
-    now: Millis,
-    amount: impl Fn(&Limit) -> i64,
-) -> Result<(), Stop> {
-    let over = account.limits.iter().filter(|limit| limit.used.saturating_add(amount(limit)) > limit.max);
-    // Of two that are as tight, the one that lasts longer: the other's end would not help.
-    let tightest = over.min_by_key(|limit| (limit.max - limit.used, limit.period == Period::Day));
-    let Some(tightest) = tightest else { return Ok(()) };
-    Err(Stop::Refused(Refusal::LimitReached {
-        scope: match account.owner {
-            crate::Owner::Organization(_) => "organization",
-            _ => "user",
-        },
-        owner_id: account.owner.id().to_string(),
-        period: tightest.period,
-        max: tightest.max,
-        used: tightest.used,
-        resets_at: settings.window(tightest.period, now).1,
-    }))
-}
-
-fn set_limit(
-    settings: &Settings,
-    account: &mut Account,
-    period: Period,
-    max: Option<i64>,
-    now: Millis,
-) -> Done {
-    roll_limits(settings, account, now);
-    match max {
-        Some(max) => {
-            let Some(limit) = account.limits.iter_mut().find(|limit| limit.period == period) else {
-                return Err(Stop::Lacks(Lack::Limit(period, settings.window(period, now).0)));
-            };
-            limit.max = max;
-            account.changed.dropped_limits.retain(|dropped| *dropped != period);
-            account.changed.limits = true;
-        }
-        None => {
-            account.limits.retain(|limit| limit.period != period);
-            account.changed.dropped_limits.push(period);
-        }
-    }
-    account.has_limits = !account.limits.is_empty();
-    account.changed.account = true;
-    Ok(Outcome::default())
-}
-
-fn roll_limits(settings: &Settings, account: &mut Account, now: Millis) {
-    let mut rolled = false;
-    for limit in &mut account.limits {
-        let start = settings.window(limit.period, now).0;
-        if start > limit.starts_at {
-            (limit.starts_at, limit.used) = (start, 0);
-            rolled = true;
-        }
-    }
-    account.changed.limits |= rolled;
-}
-
-fn count_spent(account: &mut Account, amount: i64) {
-    for limit in &mut account.limits {
-        limit.used = limit.used.saturating_add(amount);
-    }
-    account.changed.limits |= !account.limits.is_empty();
-}
-
-fn give_limits_back(account: &mut Account, amount: i64, at: Millis) {
-    for limit in &mut account.limits {
-        if at >= limit.starts_at {
-            limit.used = (limit.used - amount).max(0);
-        }
-    }
-    account.changed.limits |= !account.limits.is_empty();
-}
-
 fn note_low_balance(settings: &Settings, account: &mut Account, before: i64, now: Millis) {
     let Some(&threshold) = settings.low_balance.get(&account.unit) else { return };
     let available = account.available();
@@ -546,14 +472,14 @@ fn debit(
     now: Millis,
 ) -> Done {
     let floor = if allow_negative { account.negative_floor } else { 0 };
-    may_spend(settings, account, charge.amount, now)?;
+    limits::may_spend(settings, account, charge, now)?;
     if account.available() - charge.amount < floor {
         return Err(insufficient(account, charge.amount));
     }
     fits(account, -charge.amount)?;
     let parts = pick(account, charge.amount)?;
     take(account, &parts, charge.amount);
-    count_spent(account, charge.amount);
+    limits::count(account, charge.spender.as_ref(), charge.amount);
     let parts = taken(&parts, charge.amount);
     let entry = write(account, Kind::Debit, "spent", parts, header.charged(charge), now);
     Ok(Outcome { entry: Some(entry), ..Outcome::default() })
@@ -568,13 +494,13 @@ fn hold(
     metadata: Option<String>,
     now: Millis,
 ) -> Done {
-    may_spend(settings, account, charge.amount, now)?;
+    limits::may_spend(settings, account, charge, now)?;
     if account.available() < charge.amount {
         return Err(insufficient(account, charge.amount));
     }
     let parts = pick(account, charge.amount)?;
     keep_back(account, &parts);
-    count_spent(account, charge.amount);
+    limits::count(account, charge.spender.as_ref(), charge.amount);
     let no = add_hold(
         account,
         Hold {
@@ -587,6 +513,7 @@ fn hold(
             price_version: charge.price_version,
             reason,
             metadata,
+            source_ref: charge.spender.as_ref().map(Spender::to_string),
             parts,
             expires_at,
             created_at: now,
@@ -639,6 +566,7 @@ fn live_hold(account: &Account, no: i64) -> Result<Hold, Stop> {
         return Err(Refusal::Conflict { message, refundable: None }.into());
     }
     lacks_lots(account, hold.parts.iter())?;
+    limits::lacks(account, hold.spender().into_iter())?;
     Ok(hold.clone())
 }
 
@@ -652,7 +580,8 @@ fn capture(
     now: Millis,
 ) -> Done {
     let hold = live_hold(account, no)?;
-    roll_limits(settings, account, now);
+    let spender = hold.spender();
+    limits::roll(settings, account, now);
     let wanted = amount.unwrap_or(hold.amount);
     let extra = (wanted - hold.amount).max(0);
     let extra = match above {
@@ -665,7 +594,7 @@ fn capture(
     };
     if extra > 0 {
         // A hold of an earlier window begins to count in this one when it is captured.
-        within_limits(settings, account, now, |limit| {
+        limits::within(settings, account, spender.as_ref(), now, |limit| {
             extra + if hold.is_freeze() || hold.created_at < limit.starts_at { hold.amount } else { 0 }
         })?;
         let floor = if above == Above::Floor { account.negative_floor } else { 0 };
@@ -679,7 +608,7 @@ fn capture(
     take_held(account, &spend);
     take(account, &more, extra);
     uncount(account, &hold);
-    count_spent(account, spent + extra);
+    limits::count(account, spender.as_ref(), spent + extra);
     let parts = taken(&join(spend, more), spent + extra);
     account.change_hold(no, |hold| {
         hold.status = HoldStatus::Captured;
@@ -692,6 +621,7 @@ fn capture(
         price_version: hold.price_version,
         reason: hold.reason,
         metadata: hold.metadata,
+        source_ref: hold.source_ref,
         hold_no: Some(no),
         ..header
     };
@@ -703,7 +633,7 @@ fn capture(
 /// What a hold took of the limits.
 fn uncount(account: &mut Account, hold: &Hold) {
     if !hold.is_freeze() {
-        give_limits_back(account, hold.amount, hold.created_at);
+        limits::give_back(account, hold.spender().as_ref(), hold.amount, hold.created_at);
     }
 }
 
@@ -739,7 +669,7 @@ fn split(parts: &[Part], amount: i64) -> (Vec<Part>, Vec<Part>) {
 
 fn release(settings: &Settings, account: &mut Account, no: i64, now: Millis) -> Done {
     let hold = live_hold(account, no)?;
-    roll_limits(settings, account, now);
+    limits::roll(settings, account, now);
     account.change_hold(no, |hold| {
         hold.status = HoldStatus::Released;
         hold.ended_at = Some(now);
@@ -801,6 +731,7 @@ fn keep_frozen(account: &mut Account, parts: Vec<Part>, reason: &str, now: Milli
         price_version: None,
         reason: Some(reason.to_owned()),
         metadata: None,
+        source_ref: None,
         parts,
         expires_at: NEVER,
         created_at: now,
@@ -827,12 +758,16 @@ fn refund(
     header: Header,
     now: Millis,
 ) -> Done {
-    roll_limits(settings, account, now);
+    limits::roll(settings, account, now);
+    // Whoever spent it may spend it again.
+    let original = account.originals.get(&seq).map(|(entry, _)| (entry.spender(), entry.created_at));
+    let spender = original.as_ref().and_then(|(spender, _)| spender.clone());
+    limits::lacks(account, spender.iter().cloned())?;
+    let header = Header { source_ref: spender.as_ref().map(Spender::to_string), ..header };
     let kinds = [Kind::Debit, Kind::Capture];
     let outcome = give_back(account, seq, amount, &kinds, Kind::Refund, header, now)?;
-    let spent_at = account.originals.get(&seq).map(|(entry, _)| entry.created_at);
-    if let (Some(entry), Some(at)) = (&outcome.entry, spent_at) {
-        give_limits_back(account, entry.amount, at);
+    if let (Some(entry), Some((_, at))) = (&outcome.entry, original) {
+        limits::give_back(account, spender.as_ref(), entry.amount, at);
     }
     Ok(outcome)
 }

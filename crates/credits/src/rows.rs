@@ -7,6 +7,7 @@ use crate::keys::{KeptEntry, KeptText};
 use crate::machine::Lack;
 use crate::owner::{AccountId, Owner};
 use crate::reads::first_since;
+use crate::spender::{Spender, SpentBy};
 use kernel::Millis;
 use std::collections::BTreeMap;
 use store::{Error, Row, Tx, params};
@@ -29,7 +30,8 @@ macro_rules! lot_columns {
 }
 macro_rules! hold_columns {
     () => {
-        "no, amount, captured, status, feature, quantity, price_version, reason, metadata, parts, expires_at, created_at, ended_at"
+        "no, amount, captured, status, feature, quantity, price_version, reason, metadata, parts, expires_at, created_at, ended_at, \
+         source_ref"
     };
 }
 pub(crate) use {account_columns, hold_columns, lot_columns};
@@ -80,13 +82,22 @@ const ONE_ENTRY: &str =
 const GIVEN_BACK: &str = "
     SELECT CAST(COALESCE(SUM(amount), 0) AS BIGINT) FROM credit_entries WHERE account_id = $1 AND refund_of = $2";
 
+const SPENDER_LIMITS: &str =
+    "SELECT period, max, starts_at, used FROM credit_spender_limits WHERE account_id = $1 AND spender = $2";
+
 // A refund counts in the window of what it gives back, as it does in the rules.
 const SPENT_SINCE: &str = "
     SELECT CAST(COALESCE(SUM(-amount), 0) AS BIGINT) FROM credit_entries
     WHERE account_id = $1 AND seq >= $2 AND (kind IN ('debit', 'capture') OR (kind = 'refund' AND refund_of >= $2))";
+// Who spent it stands on each, if that was not the owner alone.
+const SPENT_BY_SINCE: &str = "
+    SELECT source_ref, CAST(SUM(-amount) AS BIGINT) FROM credit_entries
+    WHERE account_id = $1 AND seq >= $2 AND source_ref IS NOT NULL
+      AND (kind IN ('debit', 'capture') OR (kind = 'refund' AND refund_of >= $2))
+    GROUP BY source_ref";
 // Nothing is spent by what is frozen.
 const HELD_SINCE: &str = "
-    SELECT no, amount FROM credit_holds
+    SELECT no, amount, source_ref FROM credit_holds
     WHERE account_id = $1 AND status = 'held' AND created_at >= $2 AND expires_at < 9223372036854775807";
 pub(crate) fn read_account(row: &Row<'_>) -> Result<Account, Error> {
     let owner = row.text(1)?;
@@ -154,6 +165,7 @@ pub(crate) fn read_hold(row: &Row<'_>) -> Result<Hold, Error> {
         expires_at: row.get(10)?,
         created_at: row.get(11)?,
         ended_at: row.get(12)?,
+        source_ref: row.get(13)?,
     })
 }
 
@@ -256,37 +268,67 @@ pub(crate) fn load_lack(tx: &mut Tx<'_>, account: &mut Account, lack: &Lack) -> 
             account.originals.insert(*seq, (entry, given_back));
             Ok(true)
         }
-        Lack::Limit(period, starts_at) => {
-            let used = spent_since(tx, account, *starts_at)?.max(0);
+        Lack::Spender(part) => {
+            let own = tx.query(SPENDER_LIMITS, params![&id, &part.to_string()], read_limit)?;
+            account.spenders.insert(part.clone(), own);
+            Ok(true)
+        }
+        Lack::Limit(of, period, starts_at) => {
+            let used = spent_since(tx, account, of.as_ref(), *starts_at)?.max(0);
             // It has no effect yet: the rule that asked puts the maximum in.
-            account.limits.push(Limit { period: *period, max: i64::MAX, starts_at: *starts_at, used });
+            let limit = Limit { period: *period, max: i64::MAX, starts_at: *starts_at, used };
+            match of {
+                None => account.limits.push(limit),
+                Some(part) => account.spenders.entry(part.clone()).or_default().push(limit),
+            }
             Ok(true)
         }
     }
 }
 
-/// What debits, captures and open holds of a window come to.
-fn spent_since(tx: &mut Tx<'_>, account: &Account, since: Millis) -> Result<i64, Error> {
+/// What debits, captures and open holds of a window come to: of all, or of one spender.
+fn spent_since(
+    tx: &mut Tx<'_>,
+    account: &Account,
+    of: Option<&SpentBy>,
+    since: Millis,
+) -> Result<i64, Error> {
     let id = account.id.as_str().to_string();
+    let is_theirs = |spender: Option<Spender>| match of {
+        None => true,
+        Some(part) => spender.is_some_and(|spender| spender.parts().any(|own| own == *part)),
+    };
     let fresh = &account.changed.entries;
     let stored = fresh.first().map_or(account.seq, |entry| entry.seq - 1);
     let first = first_since(tx, &account.id, stored, since)?;
     let counts = |entry: &&Entry| match entry.kind {
-        Kind::Debit | Kind::Capture => entry.seq >= first,
-        Kind::Refund => entry.refund_of.is_some_and(|original| original >= first),
+        Kind::Debit | Kind::Capture => entry.seq >= first && is_theirs(entry.spender()),
+        Kind::Refund => {
+            entry.refund_of.is_some_and(|original| original >= first) && is_theirs(entry.spender())
+        }
         _ => false,
     };
-    let stored: i64 = tx.query_one(SPENT_SINCE, params![&id, first], |row| row.get(0))?;
+    let stored: i64 = match of {
+        None => tx.query_one(SPENT_SINCE, params![&id, first], |row| row.get(0))?,
+        Some(_) => {
+            let read = |row: &Row<'_>| Ok((Spender::parse(row.text(0)?), row.get::<i64>(1)?));
+            let sums = tx.query(SPENT_BY_SINCE, params![&id, first], read)?;
+            sums.into_iter().filter_map(|(spender, sum)| is_theirs(spender).then_some(sum)).sum()
+        }
+    };
     let unwritten: i64 = fresh.iter().filter(counts).map(|entry| -entry.amount).sum();
-    let read = |row: &Row<'_>| Ok((row.get::<i64>(0)?, row.get::<i64>(1)?));
+    let read = |row: &Row<'_>| {
+        let spender = row.text_or_null(2)?.and_then(Spender::parse);
+        Ok((row.get::<i64>(0)?, row.get::<i64>(1)?, spender))
+    };
     let mut held = 0;
-    for (no, amount) in tx.query(HELD_SINCE, params![&id, since], read)? {
+    for (no, amount, spender) in tx.query(HELD_SINCE, params![&id, since], read)? {
         // What is in memory is newer than its row.
-        held += if account.holds.contains_key(&no) { 0 } else { amount };
+        held += if account.holds.contains_key(&no) || !is_theirs(spender) { 0 } else { amount };
     }
     for hold in account.holds.values() {
         let counts = hold.status == HoldStatus::Held && hold.created_at >= since && !hold.is_freeze();
-        held += if counts { hold.amount } else { 0 };
+        held += if counts && is_theirs(hold.spender()) { hold.amount } else { 0 };
     }
     Ok(stored + unwritten + held)
 }

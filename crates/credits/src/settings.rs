@@ -99,6 +99,7 @@ impl Settings {
             feature: Some(feature.into()),
             quantity: Some(quantity),
             price_version: Some(version),
+            spender: None,
         };
         Ok((charge, &price.unit))
     }
@@ -126,6 +127,7 @@ impl Settings {
             feature: Some(format!("model:{model}")),
             quantity: None,
             price_version: Some(version),
+            spender: None,
         };
         Ok((charge, &prices.unit))
     }

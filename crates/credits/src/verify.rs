@@ -377,7 +377,7 @@ fn judge_rows(tx: &mut Tx<'_>, chains: &mut [Chain]) -> Result<(), Error> {
     let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
     let mut accounts = rows_of(tx, rows::ACCOUNTS, &ids, 0, rows::read_account)?;
     let mut lots = rows_of(tx, LOTS_OF, &ids, 14, |row| Ok((rows::read_lot(row)?, row.get::<bool>(15)?)))?;
-    let mut holds = rows_of(tx, OPEN_HOLDS_OF, &ids, 13, rows::read_hold)?;
+    let mut holds = rows_of(tx, OPEN_HOLDS_OF, &ids, 14, rows::read_hold)?;
     for chain in chains {
         let account = accounts.remove(&chain.id).and_then(|mut rows| rows.pop());
         if let Some(Ok(account)) = &account {

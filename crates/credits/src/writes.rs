@@ -6,11 +6,14 @@ use crate::keys::KeptText;
 use crate::owner::AccountId;
 use crate::rows::{account_columns, hold_columns, lot_columns};
 use crate::seal::{PUT_SEAL, Seal};
+use crate::spender::SpentBy;
 use kernel::{Millis, Vault};
 use std::collections::HashMap;
 use store::{Error, InsertMany, Many, Param, Tx, UpdateMany, params};
 
 const DROP_LIMIT: &str = "DELETE FROM credit_limits WHERE account_id = $1 AND period = $2";
+const DROP_SPENDER_LIMIT: &str =
+    "DELETE FROM credit_spender_limits WHERE account_id = $1 AND spender = $2 AND period = $3";
 
 const ADD_ACCOUNTS: InsertMany = InsertMany {
     into: concat!("INSERT INTO credit_accounts (", account_columns!(), ")"),
@@ -71,7 +74,7 @@ const PUT_LOTS: InsertMany = InsertMany {
 };
 const PUT_HOLDS: InsertMany = InsertMany {
     into: concat!("INSERT INTO credit_holds (account_id, ", hold_columns!(), ")"),
-    width: 14,
+    width: 15,
     tail: "ON CONFLICT (account_id, no) DO UPDATE SET captured = excluded.captured, status = excluded.status,
         expires_at = excluded.expires_at, ended_at = excluded.ended_at",
 };
@@ -79,6 +82,12 @@ const PUT_LIMITS: InsertMany = InsertMany {
     into: "INSERT INTO credit_limits (account_id, period, max, starts_at, used)",
     width: 5,
     tail: "ON CONFLICT (account_id, period) DO UPDATE SET max = excluded.max, starts_at = excluded.starts_at,
+        used = excluded.used",
+};
+const PUT_SPENDER_LIMITS: InsertMany = InsertMany {
+    into: "INSERT INTO credit_spender_limits (account_id, spender, period, max, starts_at, used)",
+    width: 6,
+    tail: "ON CONFLICT (account_id, spender, period) DO UPDATE SET max = excluded.max, starts_at = excluded.starts_at,
         used = excluded.used",
 };
 const ADD_ENTRIES: InsertMany = InsertMany {
@@ -126,6 +135,10 @@ pub(crate) fn write(
         for period in &account.changed.dropped_limits {
             tx.execute(DROP_LIMIT, params![account.id.as_str(), period.name()])?;
         }
+        for (spender, period) in &account.changed.dropped_spender_limits {
+            let spender = spender.to_string();
+            tx.execute(DROP_SPENDER_LIMIT, params![account.id.as_str(), &spender, period.name()])?;
+        }
     }
     let texts: Vec<Texts> = changed.iter_mut().map(|account| Texts::of(account)).collect();
     // One statement for all accounts that there are: two nodes then lock them in one order, and never wait for each other.
@@ -152,6 +165,7 @@ pub(crate) fn write(
         (Many::Update(&MOVE_LOTS), &rows.moved_lots),
         (Many::Insert(&PUT_HOLDS), &rows.holds),
         (Many::Insert(&PUT_LIMITS), &rows.limits),
+        (Many::Insert(&PUT_SPENDER_LIMITS), &rows.spender_limits),
         (Many::Insert(&ADD_ENTRIES), &rows.entries),
         (Many::Insert(&ADD_EVENTS), &rows.events),
         (Many::Insert(&ADD_KEYS), &rows.keys),
@@ -177,6 +191,7 @@ struct Texts {
     /// True for a whole row.
     lots: Vec<(i64, bool)>,
     holds: Vec<String>,
+    spenders: Vec<String>,
     entries: Vec<String>,
     events: Vec<String>,
 }
@@ -193,6 +208,7 @@ impl Texts {
             drawn: drawn_text(&account.drawn),
             lots,
             holds: holds.map(|hold| parts_text(&hold.parts)).collect(),
+            spenders: account.changed.spenders.iter().map(SpentBy::to_string).collect(),
             entries: entries.map(|entry| parts_text(&entry.parts)).collect(),
             events: events
                 .map(|event| format!("{}:{}:{}", account.id.as_str(), event.seq, event.holds))
@@ -213,6 +229,7 @@ struct Rows<'a> {
     moved_lots: Vec<Param<'a>>,
     holds: Vec<Param<'a>>,
     limits: Vec<Param<'a>>,
+    spender_limits: Vec<Param<'a>>,
     entries: Vec<Param<'a>>,
     events: Vec<Param<'a>>,
     keys: Vec<Param<'a>>,
@@ -247,6 +264,12 @@ impl<'a> Rows<'a> {
             for limit in &account.limits {
                 let row = params![id, limit.period.name(), limit.max, limit.starts_at, limit.used];
                 self.limits.extend(row);
+            }
+        }
+        for (part, name) in account.changed.spenders.iter().zip(&texts.spenders) {
+            for limit in account.spenders.get(part).into_iter().flatten() {
+                let row = params![id, name, limit.period.name(), limit.max, limit.starts_at, limit.used];
+                self.spender_limits.extend(row);
             }
         }
         let mut keys = account.changed.keys.iter().peekable();
@@ -327,7 +350,7 @@ fn lot_values<'a>(account: &'a str, lot: &'a Lot) -> [Param<'a>; 17] {
     ]
 }
 
-fn hold_values<'a>(account: &'a str, hold: &'a Hold, parts: &'a str) -> [Param<'a>; 14] {
+fn hold_values<'a>(account: &'a str, hold: &'a Hold, parts: &'a str) -> [Param<'a>; 15] {
     [
         account.into(),
         hold.no.into(),
@@ -343,6 +366,7 @@ fn hold_values<'a>(account: &'a str, hold: &'a Hold, parts: &'a str) -> [Param<'
         hold.expires_at.into(),
         hold.created_at.into(),
         hold.ended_at.into(),
+        (&hold.source_ref).into(),
     ]
 }
 

@@ -7,8 +7,9 @@ use crate::json::Object;
 use crate::owner::{AccountId, Item, Owner, item_id};
 use crate::rows::{read_hold, read_limit};
 use crate::settings::Settings;
+use crate::spender::SpentBy;
 use kernel::{Millis, Vault};
-use store::{Error, Tx, params};
+use store::{Error, Row, Tx, params};
 
 /// A step looks at no more holds than these, however rare those that match.
 const SPAN: i64 = 10_000;
@@ -16,7 +17,7 @@ const SPAN: i64 = 10_000;
 macro_rules! hold_columns {
     () => {
         "no, amount, captured, status, feature, quantity, price_version, reason, metadata, parts, expires_at, created_at, \
-         ended_at"
+         ended_at, source_ref"
     };
 }
 
@@ -35,6 +36,9 @@ const HOLDS: &str = concat!(
 );
 const LIMITS: &str =
     "SELECT period, max, starts_at, used FROM credit_limits WHERE account_id = $1 ORDER BY period";
+const SPENDER_LIMITS: &str = "
+    SELECT period, max, starts_at, used, spender FROM credit_spender_limits
+    WHERE account_id = $1 ORDER BY spender, period LIMIT 1000";
 const EVENTS: &str = "
     SELECT id, seq, kind, threshold, available, created_at FROM credit_events
     WHERE account_id = $1 AND (created_at < $2 OR (created_at = $2 AND (seq < $3 OR (seq = $3 AND id < $5))))
@@ -159,7 +163,11 @@ pub fn limits(
 ) -> Result<Vec<String>, Error> {
     let account = Account::new(owner.clone(), unit.to_string(), 0);
     let found = tx.query(LIMITS, params![account.id.as_str()], read_limit)?;
-    Ok(found.iter().map(|limit| limit_json(settings, &account, limit, now)).collect())
+    let of_all = found.iter().map(|limit| limit_json(settings, &account, None, limit, now));
+    let read = |row: &Row<'_>| Ok((SpentBy::parse(row.text(4)?), read_limit(row)?));
+    let found = tx.query(SPENDER_LIMITS, params![account.id.as_str()], read)?;
+    let of_each = found.iter().map(|(part, limit)| limit_json(settings, &account, part.as_ref(), limit, now));
+    Ok(of_all.chain(of_each).collect())
 }
 
 /// A page of events, newest first, as JSON; `None` for a cursor that this list did not give.

@@ -244,8 +244,13 @@ impl Told<'_> {
         self.tell(name, Action::Grant(full)).await;
         self.tell(name, grant(50)).await;
         let spent = self.tell(name, debit(30)).await.figures.entry.unwrap();
-        let plenty =
-            Charge { amount: 12, feature: Some("image".into()), quantity: Some(3), price_version: Some(2) };
+        let plenty = Charge {
+            amount: 12,
+            feature: Some("image".into()),
+            quantity: Some(3),
+            price_version: Some(2),
+            spender: None,
+        };
         let charged = Action::Debit {
             charge: plenty.clone(),
             reason: Some("twelve".into()),

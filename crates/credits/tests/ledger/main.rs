@@ -2,6 +2,7 @@
 
 mod idempotency;
 mod low_balance;
+mod spenders;
 mod tampering;
 mod together;
 mod world;

@@ -299,7 +299,7 @@ pub(super) fn limit(members: &mut Members<'_>, desk: &Desk<'_>) -> Result<Order,
     }
     Ok(Order {
         target: Target::Owner { owner, unit },
-        action: Action::SetLimit { period, max },
+        action: Action::SetLimit { of: None, period, max },
         spelling: String::new(),
     })
 }

@@ -462,7 +462,7 @@ impl Model {
                 self.write(Kind::Transfer, runs(&credits, -1), now);
             }
             Action::SetFloor { floor } => self.floor = *floor,
-            Action::SetLimit { period, max } => {
+            Action::SetLimit { period, max, .. } => {
                 self.limits.retain(|(known, _)| known != period);
                 self.limits.extend(max.map(|max| (*period, max)));
             }

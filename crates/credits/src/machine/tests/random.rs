@@ -113,7 +113,7 @@ fn what() -> impl Strategy<Value = What> {
         }),
         1 => (-15..=0i64).prop_map(|floor| What::Plain(Action::SetFloor { floor })),
         1 => (period, prop::option::of(20..80i64)).prop_map(|(period, max)| {
-            What::Plain(Action::SetLimit { period, max })
+            What::Plain(Action::SetLimit { of: None, period, max })
         }),
         1 => Just(What::Plain(Action::Settle)),
     ]
@@ -195,7 +195,7 @@ pub fn apply_in_memory(
                 let back = back.map(|entry| entry.amount).sum();
                 subject.account.originals.insert(seq, (written[seq as usize - 1].clone(), back));
             }
-            Err(Stop::Lacks(Lack::Limit(period, starts_at))) => {
+            Err(Stop::Lacks(Lack::Limit(None, period, starts_at))) => {
                 let mut model = subject.model.clone();
                 model.pass_time(now);
                 let used = model.used(settings, period, now.max(subject.account.last_at));
