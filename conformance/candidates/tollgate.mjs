@@ -7,9 +7,9 @@ import { startTollgate } from "../harness/tollgate.mjs";
 const postgres = process.env.TOLLGATE_CONFORMANCE_DATABASE_URL;
 const SESSION_COLUMNS = { expiresAt: "expires_at", createdAt: "created_at" };
 
-export async function start({ port, smtpPort, dbPath, env }) {
+export async function start({ port, smtpPort, oidc, dbPath, env }) {
   const database = postgres ? await freshDatabase(postgres) : sqlite(dbPath);
-  const tollgate = await startTollgate(settings({ port, smtpPort, databaseURL: database.url, env }));
+  const tollgate = await startTollgate(settings({ port, smtpPort, oidc, databaseURL: database.url, env }));
   const baseURL = `http://localhost:${port}`;
   return {
     baseURL,
@@ -31,7 +31,7 @@ export async function start({ port, smtpPort, dbPath, env }) {
   };
 }
 
-function settings({ port, smtpPort, databaseURL, env }) {
+function settings({ port, smtpPort, oidc, databaseURL, env }) {
   const on = (name) => env[name] === "1";
   return {
     base_url: `${on("SECURE_BASE") ? "https" : "http"}://localhost:${port}`,
@@ -57,8 +57,23 @@ function settings({ port, smtpPort, databaseURL, env }) {
       jwt: true, device_authorization: true, api_key_sessions: true,
     },
     device: { interval: "1s" },
+    providers: providers(oidc),
     mail: { smtp_url: `smtp://127.0.0.1:${smtpPort}`, from: "Differential <no-reply@example.test>" },
     rate_limit: { enabled: on("RATE_LIMIT") },
+  };
+}
+
+/** Four names for one OpenID Connect provider, each with other terms, and a plain one beside it. */
+function providers({ issuer, clientId, clientSecret }) {
+  const client = { client_id: clientId, client_secret: clientSecret };
+  const scopes = ["openid", "email", "profile", "offline_access"];
+  const discovered = { kind: "oidc", issuer, ...client, scopes, prompt: "consent" };
+  return {
+    oidc: discovered,
+    trusted: { ...discovered, trusted: true },
+    nosignup: { ...discovered, sign_up: false },
+    implicit: { ...discovered, implicit_sign_up: false },
+    gitlab: { issuer: `${issuer}/gitlab`, ...client },
   };
 }
 

@@ -53,8 +53,13 @@ impl Target {
 
     /// The target with `name=value` added to its query, before the fragment.
     pub fn with(&self, name: &str, value: &str) -> String {
+        self.with_all([(name, value)])
+    }
+
+    /// The same with several.
+    pub fn with_all<'a>(&self, pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
         let mut url = self.url.clone();
-        url.query_pairs_mut().append_pair(name, value);
+        url.query_pairs_mut().extend_pairs(pairs);
         self.print(&url)
     }
 

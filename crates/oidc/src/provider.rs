@@ -13,7 +13,7 @@ use kernel::{Millis, Secret};
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 use std::sync::Arc;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 use url::Url;
 
 /// A description is read again after so long, and serves on while the provider is away.
@@ -39,22 +39,34 @@ pub const RESERVED: [&str; 8] = [
     "scope",
 ];
 
+/// Accounts whose refresh tokens are traded share so many turns.
+const TURNS: usize = 64;
+
 /// All that a deployment knows.
-#[derive(Default)]
-pub struct Providers(Vec<Provider>);
+pub struct Providers {
+    list: Vec<Provider>,
+    turns: Vec<Mutex<()>>,
+}
 
 impl Providers {
     /// `None` when this build has no cryptography for TLS.
     pub fn new(settings: impl IntoIterator<Item = Settings>) -> Option<Providers> {
-        settings.into_iter().map(Provider::new).collect::<Option<Vec<_>>>().map(Providers)
+        let list = settings.into_iter().map(Provider::new).collect::<Option<Vec<_>>>()?;
+        Some(Providers { list, turns: (0..TURNS).map(|_| Mutex::new(())).collect() })
     }
 
     pub fn get(&self, id: &str) -> Option<&Provider> {
-        self.0.iter().find(|provider| provider.settings.id == id)
+        self.list.iter().find(|provider| provider.settings.id == id)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Provider> {
-        self.0.iter()
+        self.list.iter()
+    }
+
+    /// Waits for an account's turn: many a provider takes a refresh token once and shuts the account for a second try.
+    pub async fn turn(&self, account: &str) -> MutexGuard<'_, ()> {
+        let sum = account.bytes().fold(0usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+        self.turns[sum % TURNS].lock().await
     }
 }
 
@@ -506,7 +518,9 @@ fn tokens(answer: &Map<String, Value>, now: Millis) -> Tokens {
         let life = (seconds * SECOND as f64) as i64;
         (1..=LONGEST_LIFE).contains(&life).then(|| now.plus(life))
     };
-    let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    // Scopes are kept in one text, separated by commas.
+    let word = |text: &&str| text.chars().all(|c| c.is_ascii_graphic() && c != ',');
+    let words = |text: &str| text.split_whitespace().filter(word).map(str::to_owned).collect::<Vec<_>>();
     let scopes = match answer.get("scope") {
         Some(Value::String(text)) => words(text),
         Some(Value::Array(list)) => list.iter().filter_map(Value::as_str).flat_map(words).collect(),

@@ -9,6 +9,7 @@ use identity::one_time::{self, Purpose};
 use kernel::signed::Signer;
 use kernel::{Clock, Millis, Vault, random};
 use mail::{Message, Outbox, Recipient};
+use oidc::Providers;
 use std::sync::Arc;
 use store::{Counters, Hit, Rule, Store, Tx, hit_from_first_in};
 
@@ -24,6 +25,8 @@ pub struct App {
     pub ledger: Ledger,
     /// `None`: nothing is sold here.
     pub billing: Option<Desk>,
+    /// Where else people may sign in.
+    pub providers: Providers,
     pub clock: Arc<dyn Clock>,
 }
 

@@ -10,6 +10,7 @@ mod gate_rules;
 pub mod guest_terms;
 pub mod keys;
 mod nearest;
+mod provider_terms;
 pub mod source;
 mod stripe_terms;
 mod value;
@@ -55,6 +56,7 @@ pub struct Config {
     pub gate: gate::rules::Rules,
     pub guest: Guest,
     pub stripe: Stripe,
+    pub providers: Vec<oidc::Settings>,
     pub mail: Mail,
     pub hooks: Hooks,
     pub rate_limit: RateLimit,
@@ -271,6 +273,7 @@ impl Builder {
             device: DeviceSettings { interval: self.duration("device.interval") },
             gate: self.gate_rules(&credits.features, &guest.allowances.actions, &stripe.catalogue),
             stripe,
+            providers: self.provider_terms(),
             credits,
             guest,
             mail: self.mail(),

@@ -82,6 +82,8 @@ pub struct Spec {
     /// Where this is switched off, there is no such route.
     pub switch: Option<Switch>,
     pub signed_out: SignedOut,
+    /// A page of somebody else's posts here, and nothing is done with it but a redirect: no origin is asked for.
+    pub from_elsewhere: bool,
 }
 
 impl Spec {
@@ -96,6 +98,7 @@ impl Spec {
             link: false,
             switch: None,
             signed_out: SignedOut::Coded,
+            from_elsewhere: false,
         }
     }
 
@@ -110,6 +113,7 @@ impl Spec {
             link: false,
             switch: None,
             signed_out: SignedOut::Coded,
+            from_elsewhere: false,
         }
     }
 
@@ -125,6 +129,11 @@ impl Spec {
     /// What is told without a session, where it is not the usual.
     pub const fn signed_out(self, signed_out: SignedOut) -> Spec {
         Spec { signed_out, ..self }
+    }
+
+    /// A form that another site posts.
+    pub const fn from_elsewhere(self) -> Spec {
+        Spec { from_elsewhere: true, body: BodyKind::JsonOrForm, ..self }
     }
 
     pub const fn signing_in(self) -> Spec {

@@ -222,6 +222,11 @@ impl Fields {
         self.object().is_some()
     }
 
+    /// The body or the query as a whole is not what it has to be.
+    pub fn whole_problem(&mut self, place: &str, message: &str) {
+        self.issues.push(format!("[{place}] {message}"));
+    }
+
     /// A problem that only the endpoint knows of.
     pub fn problem(&mut self, name: &str, message: &str) {
         self.issues.push(format!("[body.{name}] {message}"));

@@ -3,25 +3,45 @@
 use super::cookies::{Names, Writer};
 use super::endpoint::{Access, Call, Endpoint, Outcome, Reply, Spec};
 use super::fields::Fields;
+use super::social::sign_out::{accounts_behind, place};
 use crate::settings::Switch;
 use identity::sessions;
 use kernel::cookie;
+use serde::Serialize;
 
 pub struct SignOut;
 
+pub struct Input {
+    callback: Option<String>,
+    disable_redirect: bool,
+    state: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    success: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    url: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    redirect: Option<bool>,
+}
+
 impl Endpoint for SignOut {
-    type Input = ();
+    type Input = Input;
     const SPEC: Spec =
         Spec::post("/sign-out", Access::Anyone, "Ends the session and the device's other sessions");
 
-    fn read(fields: &mut Fields) {
+    fn read(fields: &mut Fields) -> Input {
         fields.maybe_object();
-        fields.maybe_text("callbackURL");
-        fields.maybe_flag("disableRedirect");
-        fields.maybe_text("state");
+        let filled = |text: Option<String>| text.filter(|text| !text.is_empty());
+        Input {
+            callback: filled(fields.maybe_text("callbackURL")),
+            disable_redirect: fields.maybe_flag("disableRedirect").unwrap_or(false),
+            state: filled(fields.maybe_text("state")),
+        }
     }
 
-    async fn run(call: Call, (): ()) -> Outcome {
+    async fn run(call: Call, input: Input) -> Outcome {
         let app = &call.app;
         let mut writer = Writer::new(app, &call.names);
         let mut tokens: Vec<String> = call.presented.token.iter().cloned().collect();
@@ -34,13 +54,28 @@ impl Endpoint for SignOut {
                 }
             }
         }
+        let mut accounts = Vec::new();
         if !tokens.is_empty() {
-            let vault = app.vault.clone();
-            app.store
-                .write(move |tx| tokens.iter().try_for_each(|token| sessions::end(tx, &vault, token)))
+            let (app, now, active) = (app.clone(), call.now, call.presented.token.clone());
+            accounts = call
+                .app
+                .store
+                .write(move |tx| {
+                    let behind = match &active {
+                        Some(token) => accounts_behind(tx, &app, token, now)?,
+                        None => Vec::new(),
+                    };
+                    tokens.iter().try_for_each(|token| sessions::end(tx, &app.vault, token))?;
+                    Ok::<_, store::Error>(behind)
+                })
                 .await?;
         }
-        let lines = writer.lines;
-        Ok(Reply::json(&serde_json::json!({ "success": true })).end_session(&call).cookies(lines))
+        let url = place(&call, &accounts, input.callback.as_deref(), input.state.as_deref()).await;
+        let redirect = url.as_ref().map(|_| !input.disable_redirect);
+        let mut reply = Reply::json(&Body { success: true, url: url.as_deref(), redirect });
+        if let (Some(url), Some(true)) = (&url, redirect) {
+            reply = reply.header_text("location", url);
+        }
+        Ok(reply.end_session(&call).cookies(writer.lines))
     }
 }

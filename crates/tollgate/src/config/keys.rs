@@ -64,6 +64,7 @@ const FEATURES: &str =
 const MODELS: &str = "Write models = { \"gpt-x\" = { per = 1000000, input = 250, output = 1000 } }.";
 const RULES: &str = "Write [[gate.rules]] and below it path = \"/admin/*\" and role = \"admin\".";
 const LOW_BALANCE: &str = "Write low_balance = 100 or low_balance = { credits = 100, tokens = 5000 }.";
+const PROVIDERS: &str = "Write [providers.google] and below it client_id and client_secret.";
 const PACKS: &str = "Write [stripe.packs.small] and below it price, credits, amount and currency.";
 const PLANS: &str = "Write [stripe.plans.pro] and below it price, credits, amount, currency and interval.";
 const ALLOWANCES: &str = "Write allowances = { generate = 3, \"image.preview\" = 10 }.";
@@ -133,6 +134,12 @@ pub const KEYS: &[Key] = &[
         List,
         Is(""),
         "Networks whose `X-Forwarded-For` counts, such as 10.0.0.0/8: your proxies and your backend.",
+    ),
+    key(
+        "providers",
+        Toml { form: "tables", example: PROVIDERS },
+        Is("{}"),
+        "Where else people may sign in, each under its name: `[providers.google]` with `client_id` and `client_secret`. See docs/reference/providers.md. Single members can come from variables such as `TOLLGATE_PROVIDERS__GOOGLE__CLIENT_SECRET`.",
     ),
     key(
         "cookies.domain",

@@ -222,8 +222,37 @@ pub fn read_environment(gathered: &mut Gathered, environment: &Environment, fold
             }
         }
     }
+    add_providers(gathered, environment);
     borrow_secret(gathered, environment);
     report_unknown_variables(gathered, environment);
+}
+
+/// `TOLLGATE_PROVIDERS__GOOGLE__CLIENT_SECRET`: the member of a provider, in lower case.
+fn provider_member(name: &str) -> Option<(String, String)> {
+    let (provider, member) = name.strip_prefix("TOLLGATE_PROVIDERS__")?.split_once("__")?;
+    let both = !provider.is_empty() && !member.is_empty();
+    both.then(|| (provider.to_ascii_lowercase(), member.to_ascii_lowercase()))
+}
+
+/// Adds single members of providers to what the file says of them.
+fn add_providers(gathered: &mut Gathered, environment: &Environment) {
+    let set = environment.0.iter().filter(|(_, text)| !text.is_empty());
+    for (name, text) in set {
+        let Some((provider, member)) = provider_member(name) else { continue };
+        let place = Place::Variable(name.clone());
+        let empty = || (Value::Toml(toml::Value::Table(toml::Table::new())), place);
+        let (value, _) = gathered.values.entry("providers").or_insert_with(empty);
+        // What is no table is reported where providers are read.
+        let Value::Toml(toml::Value::Table(table)) = value else { continue };
+        let of_provider = table.entry(provider).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+        let Some(members) = of_provider.as_table_mut() else { continue };
+        // A file that a variable names is seen from the current folder.
+        let text = match std::path::absolute(text) {
+            Ok(file) if member.ends_with("_file") => file.display().to_string(),
+            _ => text.clone(),
+        };
+        members.insert(member, toml::Value::String(text));
+    }
 }
 
 /// `TOLLGATE_SECRET` is one secret, commas and all.
@@ -250,6 +279,7 @@ fn report_unknown_variables(gathered: &mut Gathered, environment: &Environment) 
     known.extend(KEYS.iter().filter(|key| key.is_secret()).map(|key| format!("{}_FILE", key.variable())));
     known.extend(["TOLLGATE_SECRET".to_owned(), "TOLLGATE_SECRET_FILE".to_owned()]);
     let ours = environment.0.iter().map(|(name, _)| name).filter(|name| name.starts_with("TOLLGATE_"));
+    let ours = ours.filter(|name| provider_member(name).is_none());
     for name in ours.filter(|name| !is_foreign(name) && !known.contains(name)) {
         let fix = match nearest_variable(name, &known) {
             Some(meant) => format!("Did you mean {meant}?"),
@@ -303,7 +333,7 @@ mod tests {
 
     #[test]
     fn sections_of_features_that_are_not_there_are_refused() {
-        for section in ["providers.google", "authjs", "admin"] {
+        for section in ["provider.google", "authjs", "admin"] {
             assert_eq!(problems(&format!("[{section}]\n"), Environment::default()).len(), 1, "{section}");
         }
     }
