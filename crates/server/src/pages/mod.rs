@@ -12,6 +12,7 @@ mod form;
 mod magic_link;
 mod money;
 mod problem;
+mod second_factor;
 mod sign_in;
 
 use crate::app::App;
@@ -31,6 +32,7 @@ use url::Url;
 pub const ROUTES: &[RouteDoc] = &[
     page(RouteDoc::get("/sign-in", "Where people sign in")).query(sign_in::QUERY),
     page(RouteDoc::post("/sign-in", "Signs in and goes on")).notes(FORM),
+    page(RouteDoc::post("/second-factor", "Answers with a code, or asks for a mailed one")).notes(FORM),
     page(RouteDoc::get("/sign-up", "Where people make an account")).query(sign_in::QUERY),
     page(RouteDoc::post("/sign-up", "Makes an account and goes on")).notes(FORM),
     page(RouteDoc::post("/sign-out", "Signs out")).notes(FORM),
@@ -98,6 +100,7 @@ pub fn router(app: &Arc<App>, door: Router) -> Router {
             "layout.html",
             "sign-in.html",
             "sign-up.html",
+            "second-factor.html",
             "billing.html",
             "device.html",
             "magic-link.html",
@@ -120,6 +123,7 @@ pub fn router(app: &Arc<App>, door: Router) -> Router {
     }
     router
         .route("/sign-in", get(sign_in::page).post(sign_in::sign_in))
+        .route("/second-factor", post(second_factor::answer))
         .route("/sign-up", get(sign_in::new_page).post(sign_in::sign_up))
         .route("/sign-out", post(sign_in::sign_out))
         .route("/billing", get(billing::page))

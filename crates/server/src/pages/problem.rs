@@ -40,6 +40,19 @@ pub fn sentence(answer: &Answer) -> String {
         "INVALID_EMAIL_OR_PASSWORD" => "The address or the password is wrong. Check both and try again.",
         "INVALID_EMAIL" => "This is not an e-mail address. Correct it and try again.",
         "EMAIL_NOT_VERIFIED" => "Confirm your address first: open the link that we have just mailed to you.",
+        "INVALID_CODE" => {
+            "This code is not the one. Wait for the next one, or check the mail, and try again."
+        }
+        "INVALID_BACKUP_CODE" => "This is none of your backup codes, or it was used before. Try another one.",
+        "BACKUP_CODES_NOT_ENABLED" => "There are no backup codes for this account. Use a mailed code.",
+        "TOTP_NOT_ENABLED" => "There is no authenticator app for this account. Use a mailed code.",
+        "OTP_HAS_EXPIRED" => "No mailed code is waiting, or it is too old. Ask for a new one.",
+        "OTP_NOT_CONFIGURED" => "This service sends no mail. Use your app or a backup code.",
+        "TOO_MANY_ATTEMPTS_REQUEST_NEW_CODE" => "Too many wrong codes. Begin again, or ask for a new code.",
+        "ACCOUNT_TEMPORARILY_LOCKED" => {
+            "Too many wrong codes for this account. Wait a quarter of an hour, then sign in again."
+        }
+        "INVALID_TWO_FACTOR_COOKIE" => "That took too long, or was finished elsewhere. Sign in again.",
         "PASSWORD_TOO_SHORT" => "This password is too short. Choose a longer one.",
         "PASSWORD_TOO_LONG" => "This password is too long. Choose a shorter one.",
         "USER_ALREADY_EXISTS_USE_ANOTHER_EMAIL" => {

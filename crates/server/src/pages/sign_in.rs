@@ -2,7 +2,7 @@
 
 use super::door::{Answer, Visit};
 use super::form::{self, Form};
-use super::{Pages, problem, see_other};
+use super::{Pages, problem, second_factor, see_other};
 use crate::openapi::Field;
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -83,8 +83,9 @@ pub async fn sign_in(State(pages): State<Arc<Pages>>, request: Request) -> Respo
     add_target(&pages, &form, &mut body);
     let answer = visit.post("/sign-in/email", &body).await;
     let response = match answer.is_good() {
+        true if second_factor::is_asked_for(&answer) => second_factor::ask(&pages, &form, &answer),
         true => see_other(&onward(&pages, &form)),
-        false => refused(&pages, Which::SignIn, &form, &answer),
+        false => again(&pages, &form, &answer),
     };
     visit.answer(response)
 }
@@ -130,6 +131,11 @@ pub async fn sign_out(State(pages): State<Arc<Pages>>, request: Request) -> Resp
     visit.answer(response)
 }
 
+/// The page with what was wrong.
+pub fn again(pages: &Pages, form: &Form, answer: &Answer) -> Response<Body> {
+    refused(pages, Which::SignIn, form, answer)
+}
+
 fn refused(pages: &Pages, which: Which, form: &Form, answer: &Answer) -> Response<Body> {
     show(pages, which, form, Some(problem::sentence(answer)), None, answer.status)
 }
@@ -144,10 +150,6 @@ fn show(
 ) -> Response<Body> {
     let settings = &pages.app.settings;
     let target = target(pages, form).unwrap_or_default();
-    let onward = match target.is_empty() {
-        true => String::new(),
-        false => format!("?{}", in_query(&target)),
-    };
     let view = View {
         app_name: &settings.app_name,
         enabled: settings.email_password.enabled,
@@ -155,7 +157,7 @@ fn show(
         min_length: settings.email_password.min_length,
         max_length: settings.email_password.max_length,
         target: &target,
-        onward,
+        onward: onward_query(&target),
         name: form.text("name"),
         email: form.text("email"),
         problem,
@@ -168,13 +170,21 @@ fn show(
     response
 }
 
+/// How a page that is linked to learns where to go afterwards.
+pub fn onward_query(target: &str) -> String {
+    match target.is_empty() {
+        true => String::new(),
+        false => format!("?{}", in_query(target)),
+    }
+}
+
 /// Where people may be sent, as they came with it.
-fn target(pages: &Pages, form: &Form) -> Option<String> {
+pub fn target(pages: &Pages, form: &Form) -> Option<String> {
     let target = judge(&pages.app.settings.trusted_origins, form.some("callbackURL")?)?;
     Some(target.location())
 }
 
-fn onward(pages: &Pages, form: &Form) -> String {
+pub fn onward(pages: &Pages, form: &Form) -> String {
     target(pages, form).unwrap_or_else(|| HOME.to_owned())
 }
 
