@@ -23,6 +23,7 @@ pub mod providers;
 pub mod second_factor;
 pub mod service_keys;
 pub mod sessions;
+pub mod signing_keys;
 pub mod usernames;
 pub mod users;
 

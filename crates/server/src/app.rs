@@ -1,6 +1,7 @@
 //! What every door works with: settings, the store, keys, and the pools around them.
 
 use crate::settings::Settings;
+use crate::tokens::Tokens;
 use billing::desk::Desk;
 use credits::Ledger;
 use gate::guest_cookie::GuestKeys;
@@ -25,6 +26,8 @@ pub struct App {
     pub ledger: Ledger,
     /// `None`: nothing is sold here.
     pub billing: Option<Desk>,
+    /// What is signed for services that check it by themselves.
+    pub tokens: Tokens,
     /// Where else people may sign in.
     pub providers: Providers,
     pub clock: Arc<dyn Clock>,

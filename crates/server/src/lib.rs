@@ -25,6 +25,7 @@ pub mod operations;
 pub mod pages;
 mod service;
 pub mod settings;
+pub mod tokens;
 mod views;
 
 pub use app::App;

@@ -23,6 +23,7 @@ pub struct Settings {
     pub passkey: PasskeySettings,
     /// Mails reach people, or the inbox of `dev`: what is mailed may be asked for.
     pub sends_mail: bool,
+    pub jwt: JwtSettings,
     pub guest: GuestSettings,
     pub rate_limit: RateLimitSettings,
     /// What proxies' requests ask for, by path and method.
@@ -190,6 +191,14 @@ pub struct OrganizationSettings {
 pub struct DeviceSettings {
     /// How long a device has to wait before it asks again, in milliseconds.
     pub interval: i64,
+}
+
+/// Tokens that services check by themselves. Times are milliseconds.
+#[derive(Debug, Clone)]
+pub struct JwtSettings {
+    pub expires_in: i64,
+    /// How long a key signs; 0: for good.
+    pub rotate_every: i64,
 }
 
 /// Visitors without an account.

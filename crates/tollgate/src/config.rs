@@ -23,7 +23,7 @@ use guest_terms::Guest;
 use kernel::{Secret, TrustedOrigins, TrustedProxies};
 use keys::{Default_, Key};
 use mail::{Sender, Smtp};
-use server::settings::{ApiKeySettings, DeviceSettings, MethodSettings, OrganizationSettings, Switch};
+use server::settings::{ApiKeySettings, DeviceSettings, JwtSettings, MethodSettings, OrganizationSettings, Switch};
 use source::Gathered;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -50,6 +50,7 @@ pub struct Config {
     pub methods: MethodSettings,
     pub api_keys: ApiKeySettings,
     pub device: DeviceSettings,
+    pub jwt: JwtSettings,
     pub organizations: OrganizationSettings,
     pub passkey: Passkey,
     pub credits: credits::Settings,
@@ -271,6 +272,10 @@ impl Builder {
             },
             organizations: self.organizations(),
             device: DeviceSettings { interval: self.duration("device.interval") },
+            jwt: JwtSettings {
+                expires_in: self.duration("jwt.expires_in"),
+                rotate_every: self.duration("jwt.rotate_every"),
+            },
             gate: self.gate_rules(&credits.features, &guest.allowances.actions, &stripe.catalogue),
             stripe,
             providers: self.provider_terms(),
@@ -570,6 +575,11 @@ impl Builder {
         if config.email_password.min_length > config.email_password.max_length {
             let fix = "Make it no greater than email_password.max_length.";
             self.report("email_password.min_length", "It is greater than max_length.", fix);
+        }
+        let rotate_every = config.jwt.rotate_every;
+        if rotate_every != 0 && rotate_every < 2 * identity::signing_keys::LEAD {
+            let fix = "Write rotate_every = \"2h\" or more, or \"0s\" for a key that signs for good.";
+            self.report("jwt.rotate_every", "Keys are replaced faster than services hear of them.", fix);
         }
         if config.session.update_age > config.session.expires_in {
             let fix = "Make it shorter than session.expires_in, or sessions in use are never extended.";

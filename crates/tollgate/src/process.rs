@@ -26,6 +26,7 @@ use telling::DeliveryGauge;
 use server::App;
 use server::dev::{Dev, Known};
 use server::edge::{self, Shutdown};
+use server::tokens::Tokens;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
@@ -244,6 +245,7 @@ impl Rooms {
         let teller = Teller::new(config, &store, &vault, &outbox);
         let billing = selling::desk(config, &store, &vault)?;
         let providers = providers(config)?;
+        let tokens = Tokens::new(settings.jwt.clone(), &settings.base_url);
         let app = App {
             settings,
             store,
@@ -255,6 +257,7 @@ impl Rooms {
             outbox,
             ledger,
             billing,
+            tokens,
             providers,
             clock,
         };

@@ -49,6 +49,7 @@ pub fn settings(config: &Config, mode: Mode) -> Result<Settings, Failure> {
         methods: config.methods,
         api_keys: config.api_keys.clone(),
         device: config.device.clone(),
+        jwt: config.jwt.clone(),
         organizations: config.organizations.clone(),
         passkey: passkey(config, &base_url)?,
         sends_mail: match config.mail.transport {

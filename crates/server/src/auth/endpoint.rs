@@ -9,7 +9,7 @@ use crate::openapi::{Auth, Door, Field, Kind, RouteDoc};
 use crate::settings::Switch;
 use axum::response::Response;
 use http::StatusCode;
-use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, SET_COOKIE};
+use http::header::{ACCESS_CONTROL_EXPOSE_HEADERS, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, SET_COOKIE};
 use http::request::Parts;
 use identity::LiveSession;
 use identity::api_keys::ApiKey;
@@ -269,6 +269,8 @@ pub struct Reply {
     status: StatusCode,
     body: Option<Vec<u8>>,
     headers: Vec<(HeaderName, HeaderValue)>,
+    /// Those of them that scripts of other origins may read.
+    exposed: Vec<&'static str>,
     cookies: Vec<String>,
     grant: Option<Grant>,
     ends_session: bool,
@@ -294,6 +296,7 @@ impl Reply {
             status,
             body: None,
             headers: Vec::new(),
+            exposed: Vec::new(),
             cookies: Vec::new(),
             grant: None,
             ends_session: false,
@@ -317,6 +320,12 @@ impl Reply {
             self.headers.push((HeaderName::from_static(name), value));
         }
         self
+    }
+
+    /// A header that scripts of other origins may read. The one that is added last is named first, as in the original.
+    pub fn exposed(mut self, name: &'static str, value: &str) -> Reply {
+        self.exposed.insert(0, name);
+        self.header_text(name, value)
     }
 
     pub fn cookies(mut self, lines: impl IntoIterator<Item = String>) -> Reply {
@@ -379,6 +388,11 @@ impl Reply {
         }
         for (name, value) in self.headers {
             headers.insert(name, value);
+        }
+        if let Ok(names) = HeaderValue::try_from(self.exposed.join(", "))
+            && !self.exposed.is_empty()
+        {
+            headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, names);
         }
         for line in self.cookies {
             if let Ok(value) = HeaderValue::try_from(line) {

@@ -6,7 +6,11 @@ use super::endpoint::{Access, BodyKind, Call, Endpoint, Outcome, Reply, Spec};
 use super::error::Code;
 use super::fields::Fields;
 use super::json::{Both, SessionBody};
+use super::jwt::{self, Claims};
+use crate::settings::Switch;
 use identity::{SessionView, UserView, sessions};
+
+const LONGEST_HEADER: usize = 8 * 1024;
 
 pub struct GetSession;
 pub struct SessionAlias;
@@ -84,27 +88,47 @@ async fn answer(call: &Call, refresh: Refresh, tell_due: bool) -> Outcome {
     if call.presented.token.is_none() {
         return Ok(uncached(Reply::bytes(b"null".to_vec())));
     }
-    if let Some(bytes) = unchanged(call, refresh, tell_due).await? {
-        return Ok(uncached(Reply::bytes(bytes)));
+    if let Some((bytes, claims)) = unchanged(call, refresh, tell_due).await? {
+        return stated(call, uncached(Reply::bytes(bytes)), claims).await;
     }
     let resolved = current::resolve(&call.app, &call.presented, refresh, call.now).await?;
     let cookies = current::cookie_lines(&call.app, &call.names, &call.presented, &resolved);
-    let bytes = resolved.session.map_or_else(
-        || b"null".to_vec(),
-        |live| body(live.session.view(), live.user.view(), &live.token, tell_due.then_some(resolved.is_due)),
-    );
-    Ok(uncached(Reply::bytes(bytes).cookies(cookies)))
+    let Some(live) = resolved.session else {
+        return Ok(uncached(Reply::bytes(b"null".to_vec()).cookies(cookies)));
+    };
+    let bytes =
+        body(live.session.view(), live.user.view(), &live.token, tell_due.then_some(resolved.is_due));
+    let claims = has_jwt(call).then(|| Claims::of(live.user.view()));
+    stated(call, uncached(Reply::bytes(bytes).cookies(cookies)), claims).await
+}
+
+fn has_jwt(call: &Call) -> bool {
+    call.app.settings.methods.has(Switch::Jwt)
+}
+
+/// With the signed statement for services that check it by themselves, where there are such.
+async fn stated(call: &Call, reply: Reply, claims: Option<Claims>) -> Outcome {
+    let Some(claims) = claims else { return Ok(reply) };
+    let token = jwt::sign(call, &claims).await?;
+    // A picture in the user's row would make a header that no client takes; `/token` has it.
+    Ok(if token.len() > LONGEST_HEADER { reply } else { reply.exposed(jwt::HEADER, &token) })
 }
 
 /// The answer of nearly every check, about a live session that is not to be extended: made while its row is at hand.
-async fn unchanged(call: &Call, refresh: Refresh, tell_due: bool) -> Result<Option<Vec<u8>>, store::Error> {
+async fn unchanged(
+    call: &Call,
+    refresh: Refresh,
+    tell_due: bool,
+) -> Result<Option<(Vec<u8>, Option<Claims>)>, store::Error> {
+    let has_jwt = has_jwt(call);
     let (app, presented, now) = (call.app.clone(), call.presented.clone(), call.now);
     let look = move |tx: &mut store::Tx<'_>| {
         let Some(token) = &presented.token else { return Ok(None) };
         let answer = sessions::look(tx, &app.vault, token, |session, user| {
             let is_due = current::is_due(&app, &presented, &session, now);
             let stays = session.expires_at > now && !(is_due && refresh == Refresh::Yes);
-            stays.then(|| body(session, user, token, tell_due.then_some(is_due)))
+            let bytes = || body(session, user, token, tell_due.then_some(is_due));
+            stays.then(|| (bytes(), has_jwt.then(|| Claims::of(user))))
         });
         Ok(answer?.flatten())
     };

@@ -124,7 +124,26 @@ impl Both<'_> {
         out.text(",\"activeTeamId\":", session.active_team_id);
         out.text(",\"id\":", Some(session.id));
         out.raw("},\"user\":{");
-        let user = &self.user;
+        self.user.write_members(&mut out);
+        out.raw("}");
+        if let Some(flag) = self.needs_refresh {
+            out.flag(",\"needsRefresh\":", flag);
+        }
+        out.raw("}");
+        out.0
+    }
+}
+
+impl UserBody<'_> {
+    /// What stands between the braces.
+    pub fn members(&self) -> Vec<u8> {
+        let mut out = Writer(Vec::with_capacity(768));
+        self.write_members(&mut out);
+        out.0
+    }
+
+    fn write_members(&self, out: &mut Writer) {
+        let user = self;
         out.text("\"name\":", Some(user.name));
         out.text(",\"email\":", Some(user.email));
         out.flag(",\"emailVerified\":", user.email_verified);
@@ -140,12 +159,6 @@ impl Both<'_> {
         out.text(",\"banReason\":", user.ban_reason);
         out.instant(",\"banExpires\":", user.ban_expires.as_ref());
         out.text(",\"id\":", Some(user.id));
-        out.raw("}");
-        if let Some(flag) = self.needs_refresh {
-            out.flag(",\"needsRefresh\":", flag);
-        }
-        out.raw("}");
-        out.0
     }
 }
 

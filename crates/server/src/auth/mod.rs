@@ -23,6 +23,7 @@ mod error;
 mod fields;
 mod get_session;
 mod json;
+mod jwt;
 mod magic_link;
 mod mailbox;
 mod misc;
@@ -99,6 +100,8 @@ endpoints![
     anonymous::DeleteAnonymousUser,
     one_time_token::Generate,
     one_time_token::Verify,
+    jwt::Token,
+    jwt::KeySet,
     sign_out::SignOut,
     social::SignInSocial,
     social::FollowCallback,

@@ -231,9 +231,7 @@ async fn finish(app: &App, names: &Names, presented: &Presented, mut reply: Repl
     if app.settings.methods.has(Switch::Bearer)
         && let Some(token) = reply.session_cookie(&names.session_token)
     {
-        reply = reply
-            .header_text("set-auth-token", &token)
-            .header_text("access-control-expose-headers", "set-auth-token");
+        reply = reply.exposed("set-auth-token", &token);
     }
     Ok(reply)
 }

@@ -3,7 +3,7 @@
 
 use Default_::{Is, Unset};
 use Kind::*;
-use kernel::time::{DAY, MINUTE, SECOND};
+use kernel::time::{DAY, HOUR, MINUTE, SECOND};
 
 pub struct Key {
     /// Dotted: `mail.smtp_url` stands in section `[mail]`.
@@ -71,7 +71,7 @@ const ALLOWANCES: &str = "Write allowances = { generate = 3, \"image.preview\" =
 const ADDRESS_ALLOWANCES: &str = "Write address_allowances = { generate = 15 }.";
 const YEAR: i64 = 365 * DAY;
 
-pub const SECTIONS: [(&str, &str); 20] = [
+pub const SECTIONS: [(&str, &str); 21] = [
     ("cookies", "The session cookies."),
     ("session", "How long sessions live."),
     ("email_password", "Accounts with an e-mail address and a password."),
@@ -79,6 +79,7 @@ pub const SECTIONS: [(&str, &str); 20] = [
     ("methods", "Ways to carry a session and markers beside it that can be switched off."),
     ("api_keys", "Keys that users and organizations make for programs (`methods.api_keys`)."),
     ("device", "Sign-in of devices without a keyboard (`methods.device_authorization`)."),
+    ("jwt", "Tokens that services check by themselves (`methods.jwt`)."),
     ("passkey", "The site that passkeys are made for (`methods.passkey`)."),
     ("organizations", "What users share (`methods.organizations`)."),
     ("credits", "The ledger: its units, what things cost, and what new users get."),
@@ -315,6 +316,18 @@ pub const KEYS: &[Key] = &[
         Flag,
         Is("false"),
         "A user's key in `x-api-key` counts as a session at every route of the Better Auth door.",
+    ),
+    key(
+        "jwt.expires_in",
+        Duration { min: SECOND, max: 24 * HOUR },
+        Is("15m"),
+        "How long a token is good, whatever happens to the session.",
+    ),
+    key(
+        "jwt.rotate_every",
+        Duration { min: 0, max: 10 * YEAR },
+        Is("90d"),
+        "How long a key signs, at least 2h; 0s: for good. The next one is published an hour before it signs, and the last one for a day after.",
     ),
     key(
         "api_keys.rate_limit_max",
