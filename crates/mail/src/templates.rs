@@ -35,6 +35,8 @@ const BUILT_IN: &[(&str, &str)] = built_in![
     "delete-account.html",
     "address-taken.txt",
     "address-taken.html",
+    "invitation.txt",
+    "invitation.html",
     "magic-link.txt",
     "magic-link.html",
     "code.txt",
