@@ -110,6 +110,8 @@ pub fn change(tx: &mut Tx<'_>, id: &UserId, changes: &Changes, now: Millis) -> R
             return Err(Refusal::AddressTaken);
         }
         one_time::forget_subject(tx, id.as_str())?;
+        // Nobody has proven the new one.
+        users::set_verified(tx, id, changes.email_verified.unwrap_or(false), now)?;
     }
     if let Some(name) = &changes.name {
         users::set_name(tx, id, name, now)?;

@@ -24,6 +24,8 @@ pub struct Names {
     pub two_factor: String,
     pub trust_device: String,
     pub passkey: String,
+    /// The session that an administrator comes back to.
+    pub admin_session: String,
     /// Never with the `__Secure-` prefix: scripts of the page read it.
     pub last_method: String,
 }
@@ -40,6 +42,7 @@ impl Names {
             two_factor: name("two_factor"),
             trust_device: name("trust_device"),
             passkey: name("better-auth-passkey"),
+            admin_session: name("admin_session"),
             last_method: format!("{}.last_used_login_method", settings.prefix),
         }
     }
@@ -128,6 +131,14 @@ impl<'a> Writer<'a> {
     pub fn trust_device(&mut self, kept: &str) {
         let signed = self.app.signer.sign_for_cookie(kept);
         self.push(&self.names.trust_device, &signed, Some(TRUST_DEVICE_SECONDS), true);
+    }
+
+    /// Where an administrator comes back to, and whether that session was to be forgotten with the browser.
+    pub fn admin_session(&mut self, token: &str, forgets: bool) {
+        let value = format!("{token}:{}", if forgets { "true" } else { "" });
+        let signed = self.app.signer.sign_for_cookie(&value);
+        let max_age = self.app.settings.session.expires_in / 1_000;
+        self.push(&self.names.admin_session, &signed, Some(max_age), true);
     }
 
     /// What a passkey is about to sign.

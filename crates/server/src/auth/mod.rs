@@ -5,6 +5,7 @@
 //! forget a check or change its place. docs/reference/better-auth.md says where we differ from the original on purpose.
 
 mod accounts;
+mod admin;
 mod anonymous;
 mod api_keys;
 mod beginning;
@@ -201,6 +202,21 @@ endpoints![
     organization::teams::ListTeamMembers,
     organization::teams::AddTeamMember,
     organization::teams::RemoveTeamMember,
+    admin::lists::ListUsers,
+    admin::lists::GetUser,
+    admin::users::CreateUser,
+    admin::users::UpdateUser,
+    admin::users::SetRole,
+    admin::users::SetUserPassword,
+    admin::users::RemoveUser,
+    admin::users::HasPermission,
+    admin::sessions::ListUserSessions,
+    admin::sessions::RevokeUserSession,
+    admin::sessions::RevokeUserSessions,
+    admin::bans::BanUser,
+    admin::bans::UnbanUser,
+    admin::impersonation::ImpersonateUser,
+    admin::impersonation::StopImpersonating,
     misc::Alive,
     misc::ErrorPage,
 ];

@@ -94,6 +94,15 @@ impl Names {
     }
 }
 
+/// Names that were sent among the fields of somebody else. Nothing where there are no usernames.
+pub fn named(app: &App, name: Option<&str>, display: Option<String>) -> Result<Names, Failure> {
+    if !app.settings.methods.has(Switch::Username) {
+        return Ok(Names::default());
+    }
+    let name = name.map(Username::parse).transpose();
+    Ok(Names { name: name.map_err(|fault| refused(fault, StatusCode::BAD_REQUEST))?, display })
+}
+
 /// The original answers 422 at the routes of its plugin, and 400 where a name is one field of several.
 fn refused(fault: Fault, status: StatusCode) -> Failure {
     let (code, message) = match fault {

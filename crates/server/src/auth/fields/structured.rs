@@ -80,15 +80,6 @@ impl Fields {
     /// An id, which scripts also send as a number; whatever is no text finds nothing.
     pub fn id(&mut self, name: &'static str) -> String {
         self.ask(name, true, false);
-        self.read_id(name)
-    }
-
-    pub fn maybe_id(&mut self, name: &'static str) -> Option<String> {
-        self.ask(name, false, false);
-        self.member(name).is_some().then(|| self.read_id(name))
-    }
-
-    fn read_id(&self, name: &str) -> String {
         match self.member(name) {
             None => "undefined".into(),
             Some(Value::String(text)) => text.clone(),
