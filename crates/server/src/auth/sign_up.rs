@@ -78,6 +78,10 @@ impl Endpoint for SignUpEmail {
             return Err(Code::SignUpDisabled.into());
         }
         let names = input.names.judge_new(&call.app)?;
+        // Told before the password is looked at, as in the original; the transaction has the last word.
+        if !names.are_free(&call.app).await? {
+            return Err(Code::UsernameTaken.into());
+        }
         password::judge(settings, input.password.expose())?;
         let email = EmailAddress::parse(&input.email).ok_or(Code::InvalidEmail)?;
         // Hashed before the address is looked at, so that a taken one costs the same.

@@ -73,6 +73,12 @@ impl Names {
         self.name.is_none() && self.display.is_none()
     }
 
+    /// Whether nobody has the name just now.
+    pub async fn are_free(&self, app: &App) -> Result<bool, store::Error> {
+        let Some(name) = self.name.clone() else { return Ok(true) };
+        Ok(app.store.read(move |tx| users::by_username(tx, name.as_str())).await?.is_none())
+    }
+
     /// Waits for the name; false when somebody else has it.
     pub fn take(&self, tx: &mut Tx<'_>, user: Option<&UserId>) -> Result<bool, store::Error> {
         self.name.as_ref().map_or(Ok(true), |name| usernames::take(tx, name, user))
@@ -156,7 +162,7 @@ impl Endpoint for IsUsernameAvailable {
     async fn run(call: Call, text: String) -> Outcome {
         let name = if text.is_empty() { Err(Fault::Invalid) } else { Username::parse(&text) };
         let name = name.map_err(|fault| refused(fault, StatusCode::UNPROCESSABLE_ENTITY))?;
-        let holder = call.app.store.read(move |tx| users::by_username(tx, name.as_str())).await?;
-        Ok(Reply::json(&json!({ "available": holder.is_none() })))
+        let names = Names { name: Some(name), display: None };
+        Ok(Reply::json(&json!({ "available": names.are_free(&call.app).await? })))
     }
 }

@@ -130,6 +130,63 @@ const ROWS: &[Row] = &[
     row("POST", "/api/auth/sign-in/email", everybody(200), |_| {
         post("/sign-in/email", json!({"email": SIGNS_IN, "password": PASSWORD}))
     }),
+    row("POST", "/api/auth/sign-in/username", everybody(200), |_| {
+        post("/sign-in/username", json!({"username": "Signs_In", "password": PASSWORD}))
+    }),
+    row("POST", "/api/auth/is-username-available", everybody(200), |_| {
+        post("/is-username-available", json!({"username": "signs_in"}))
+    }),
+    row("POST", "/api/auth/sign-in/magic-link", everybody(200), |things| {
+        post("/sign-in/magic-link", json!({"email": things.email}))
+    }),
+    row("GET", "/api/auth/magic-link/verify", everybody(302), |_| {
+        Request::get("/api/auth/magic-link/verify?token=never-mailed")
+    }),
+    row("POST", "/api/auth/email-otp/send-verification-otp", everybody(200), |things| {
+        post("/email-otp/send-verification-otp", json!({"email": things.email, "type": "sign-in"}))
+    }),
+    row("POST", "/api/auth/email-otp/check-verification-otp", everybody(400), |things| {
+        let body = json!({"email": things.email, "type": "email-verification", "otp": "000000"});
+        post("/email-otp/check-verification-otp", body)
+    }),
+    row("POST", "/api/auth/email-otp/verify-email", everybody(400), |things| {
+        post("/email-otp/verify-email", json!({"email": things.email, "otp": "000000"}))
+    }),
+    row("POST", "/api/auth/sign-in/email-otp", everybody(400), |_| {
+        post("/sign-in/email-otp", json!({"email": "never-mailed@example.com", "otp": "000000"}))
+    }),
+    row("POST", "/api/auth/email-otp/request-password-reset", everybody(200), |_| {
+        post("/email-otp/request-password-reset", json!({"email": "never-mailed@example.com"}))
+    }),
+    row("POST", "/api/auth/forget-password/email-otp", everybody(200), |_| {
+        post("/forget-password/email-otp", json!({"email": "never-mailed@example.com"}))
+    }),
+    row("POST", "/api/auth/email-otp/reset-password", everybody(400), |things| {
+        let body = json!({"email": things.email, "otp": "000000", "password": "another horse battery"});
+        post("/email-otp/reset-password", body)
+    }),
+    row("POST", "/api/auth/email-otp/request-email-change", members(200), |things| {
+        post(
+            "/email-otp/request-email-change",
+            json!({"newEmail": format!("coded-{}@example.com", things.number)}),
+        )
+    }),
+    row("POST", "/api/auth/email-otp/change-email", members(400), |_| {
+        post("/email-otp/change-email", json!({"newEmail": "never-mailed@example.com", "otp": "000000"}))
+    }),
+    row("POST", "/api/auth/sign-in/anonymous", everybody(200), |_| post("/sign-in/anonymous", json!({}))),
+    // Nobody of the table is anonymous.
+    row("POST", "/api/auth/delete-anonymous-user", members(403), |_| {
+        post("/delete-anonymous-user", json!({}))
+    }),
+    row("GET", "/api/auth/one-time-token/generate", members(200), |_| {
+        Request::get("/api/auth/one-time-token/generate")
+    }),
+    row("POST", "/api/auth/one-time-token/verify", everybody(400), |_| {
+        post("/one-time-token/verify", json!({"token": "never-made"}))
+    }),
+    row("GET", "/api/auth/token", members(200), |_| Request::get("/api/auth/token")),
+    row("GET", "/api/auth/jwks", everybody(200), |_| Request::get("/api/auth/jwks")),
     row("POST", "/api/auth/sign-out", everybody(200), |_| post("/sign-out", json!({}))),
     row("GET", "/api/auth/list-sessions", fresh_members(200, 403), |_| {
         Request::get("/api/auth/list-sessions")
@@ -337,6 +394,10 @@ const ROWS: &[Row] = &[
     }),
     row("POST", "/sign-out", everybody(303), |_| Request::form("/sign-out", &[])),
     row("GET", "/billing", led_in(200), |_| Request::get("/billing")),
+    row("GET", "/magic-link", everybody(200), |_| Request::get("/magic-link?token=never-mailed")),
+    row("POST", "/magic-link", everybody(400), |_| {
+        Request::form("/magic-link", &[("token", "never-mailed")])
+    }),
     row("POST", "/billing/checkout", led_in(400), |_| {
         Request::form("/billing/checkout", &[("item", "absent")])
     }),
@@ -358,6 +419,8 @@ const NOTHING: [(&str, &str); 3] = [
 
 const SIGNS_IN: &str = "signs-in@example.com";
 const SETTINGS: &str = "[accounts]\nchange_email = true\ndelete_user = true\n\
+    [methods]\nusername = true\nmagic_link = true\nemail_code = true\nchange_email_by_code = true\n\
+    anonymous = true\none_time_token = true\njwt = true\ndevice_authorization = true\n\
     [stripe]\nsecret_key = \"sk_test_matrix\"\nwebhook_secrets = [\"whsec_matrix\"]\napi_base = \"http://127.0.0.1:9\"\n";
 
 fn post(path: &str, body: Value) -> Request {
@@ -455,7 +518,9 @@ struct Person {
 
 impl<'a> Stage<'a> {
     fn set(server: &'a Server) -> Stage<'a> {
-        Browser::new(server).sign_up(SIGNS_IN);
+        let mut signs_in = Browser::new(server);
+        signs_in.sign_up(SIGNS_IN);
+        signs_in.post("/api/auth/update-user", json!({"username": "signs_in"})).expect(200);
         let expired = person(server, "expired@example.com");
         let moved = server.database.shift("sessions", "expires_at", -8 * DAY, &of(&expired));
         assert_eq!(moved, 1);
