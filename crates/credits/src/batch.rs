@@ -2,7 +2,7 @@
 
 use crate::account::Account;
 use crate::answer::Receipt;
-use crate::command::{Action, Command, Idempotency, Refusal, Target};
+use crate::command::{Action, Command, Idempotency, KeyScope, Refusal, Target};
 use crate::entry::Entry;
 use crate::keys::{
     Beside, KeptEntry, KeptText, Known, Place, difference, kept_request, key_id, plain_request,
@@ -54,7 +54,8 @@ impl Prepared {
             Target::Account(_) => None,
         };
         let key = keyed(&command).and_then(|given| {
-            let scope = given.scope.as_ref().or(owner)?;
+            let scope = given.scope.as_ref().map(KeyScope::names);
+            let scope = scope.or_else(|| owner.map(|owner| (owner.field(), owner.id())))?;
             Some(key_id(scope, &command.action, given))
         });
         Prepared { command, account, receiver, key }
@@ -265,7 +266,7 @@ impl Batch<'_> {
         }
         let given = keyed(&prepared.command)?;
         let owner = &self.accounts.get(&prepared.account)?.owner;
-        Some(key_id(owner, &prepared.command.action, given).into())
+        Some(key_id((owner.field(), owner.id()), &prepared.command.action, given).into())
     }
 
     fn each(&mut self, tx: &mut Tx<'_>, commands: &[Prepared]) -> Result<Receipts, Error> {

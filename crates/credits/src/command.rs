@@ -43,7 +43,24 @@ pub struct Idempotency {
     pub key: String,
     pub request: String,
     /// Whose key it is, if not the owner's of the account: at the gate it is the subject's, whoever pays.
-    pub scope: Option<Owner>,
+    pub scope: Option<KeyScope>,
+}
+
+/// Within which idempotency keys differ from each other.
+#[derive(Debug, Clone, PartialEq)]
+pub enum KeyScope {
+    Owner(Owner),
+    /// An API key: two of one user do not share theirs.
+    ApiKey(String),
+}
+
+impl KeyScope {
+    pub(crate) fn names(&self) -> (&'static str, &str) {
+        match self {
+            KeyScope::Owner(owner) => (owner.field(), owner.id()),
+            KeyScope::ApiKey(id) => ("api_key", id),
+        }
+    }
 }
 
 /// What something costs: an amount, and the feature and price-book version that it follows from.

@@ -19,10 +19,10 @@ use std::collections::{BTreeMap, BTreeSet};
 /// 128 bits: no two requests will meet.
 const ID_BYTES: usize = 16;
 
-/// The id of a key, from its scope: an owner and an operation.
-pub(crate) fn key_id(owner: &Owner, action: &Action, given: &Idempotency) -> String {
+/// The id of a key, from its scope (as [`KeyScope::names`](crate::KeyScope) has it) and operation.
+pub(crate) fn key_id(scope: (&str, &str), action: &Action, given: &Idempotency) -> String {
     let mut hash = Sha256::new();
-    for text in [owner.field(), owner.id(), action.operation(), &given.key] {
+    for text in [scope.0, scope.1, action.operation(), &given.key] {
         hash.update((text.len() as u64).to_be_bytes());
         hash.update(text);
     }

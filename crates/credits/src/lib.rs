@@ -31,7 +31,7 @@ mod writes;
 pub use account::{Account, Hold, HoldStatus, Lot, NEVER};
 pub use closing::close_owner;
 pub use command::{
-    Above, Action, Answer, Charge, Command, Error, Figures, Idempotency, NewGrant, Period, Refusal,
+    Above, Action, Answer, Charge, Command, Error, Figures, Idempotency, KeyScope, NewGrant, Period, Refusal,
     Shortfall, Target,
 };
 pub use entry::{Entry, Kind, MAX_AMOUNT, Part, Source};

@@ -3,10 +3,13 @@
 //! Nothing is remembered between calls: the door reads the session from the store each time and asks here with its row at
 //! hand.
 
-use credits::Owner;
-use identity::UserView;
+use credits::{KeyScope, Owner, Spender};
+use identity::api_keys::ApiKey;
 use identity::users::Standing;
-use kernel::Millis;
+use identity::{UserView, organizations};
+use kernel::{Millis, OrganizationId, UserId};
+use serde_json::{Map, Value};
+use store::{Error, Tx};
 
 /// What is asked of whoever comes.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -19,6 +22,8 @@ pub struct Demand {
     pub payer: Option<Owner>,
     /// The plan of whoever pays must turn this on.
     pub entitlement: Option<String>,
+    /// What an API key must permit; a person is asked for roles instead.
+    pub permissions: Option<Map<String, Value>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,8 +31,100 @@ pub enum Denied {
     Banned,
     OtherUser,
     LacksRole,
+    /// The API key does not permit it.
+    LacksPermission,
     /// The user may not spend what belongs to the payer.
     ForeignPayer,
+}
+
+/// Who passes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Subject {
+    User(String),
+    /// A program with the key of a user or an organization.
+    ApiKey {
+        id: String,
+        holder: Owner,
+    },
+}
+
+impl Subject {
+    /// Who pays when nobody else does.
+    pub fn own(&self) -> Owner {
+        match self {
+            Subject::User(id) => Owner::User(id.clone()),
+            Subject::ApiKey { holder, .. } => holder.clone(),
+        }
+    }
+
+    /// The user who acts, directly or by a key.
+    pub fn user(&self) -> Option<&str> {
+        match self {
+            Subject::User(id) | Subject::ApiKey { holder: Owner::User(id), .. } => Some(id),
+            Subject::ApiKey { .. } => None,
+        }
+    }
+
+    /// As it stands on entries.
+    pub fn actor(&self) -> String {
+        match self {
+            Subject::User(id) => format!("user:{id}"),
+            Subject::ApiKey { id, .. } => format!("key:{id}"),
+        }
+    }
+
+    /// Within which idempotency keys are its own, whoever pays.
+    pub fn scope(&self) -> KeyScope {
+        match self {
+            Subject::User(id) => KeyScope::Owner(Owner::User(id.clone())),
+            Subject::ApiKey { id, .. } => KeyScope::ApiKey(id.clone()),
+        }
+    }
+
+    /// Whose limits count beside those of the payer.
+    pub fn spender(&self, payer: &Owner) -> Option<Spender> {
+        let key = match self {
+            Subject::User(_) => None,
+            Subject::ApiKey { id, .. } => Some(id.clone()),
+        };
+        let member =
+            matches!(payer, Owner::Organization(_)).then(|| self.user().map(str::to_owned)).flatten();
+        Spender::of(key, member)
+    }
+}
+
+/// Who pays for a subject: whom the call names, else the active organization where it says that it does, else the subject
+/// itself. `None`: the subject may not spend what belongs to whom it names.
+pub fn payer(
+    tx: &mut Tx<'_>,
+    named: Option<&Owner>,
+    subject: &Subject,
+    active: Option<&str>,
+) -> Result<Option<Owner>, Error> {
+    let own = subject.own();
+    match named {
+        Some(named) if *named == own => Ok(Some(own)),
+        Some(Owner::Organization(id)) => {
+            let Some(user) = subject.user() else { return Ok(None) };
+            let (id, user) = (OrganizationId::from_text(id.as_str()), UserId::from_text(user));
+            let is_member = organizations::member_role(tx, &id, &user)?.is_some();
+            Ok(is_member.then(|| Owner::Organization(id.into_string())))
+        }
+        Some(_) => Ok(None),
+        None => {
+            let (Some(id), Some(user)) = (active, subject.user()) else { return Ok(Some(own)) };
+            let (id, user) = (OrganizationId::from_text(id), UserId::from_text(user));
+            let pays = organizations::find(tx, &id)?.is_some_and(|found| pays(found.metadata.as_deref()))
+                && organizations::member_role(tx, &id, &user)?.is_some();
+            Ok(Some(if pays { Owner::Organization(id.into_string()) } else { own }))
+        }
+    }
+}
+
+/// Whether an organization's metadata says that it pays for its members.
+fn pays(metadata: Option<&str>) -> bool {
+    let metadata: Option<Value> = metadata.and_then(|text| serde_json::from_str(text).ok());
+    metadata.is_some_and(|metadata| metadata["pays"] == true)
 }
 
 impl Demand {
@@ -36,7 +133,7 @@ impl Demand {
         self.entitlement.as_deref().filter(|wanted| !features.iter().any(|feature| feature == wanted))
     }
 
-    /// Judges a user whose session is alive.
+    /// Judges a user whose session is alive. Who pays is asked [for itself](payer).
     pub fn judge(&self, user: &UserView<'_>, now: Millis) -> Result<(), Denied> {
         if user.standing(now) == Standing::Banned {
             return Err(Denied::Banned);
@@ -47,11 +144,20 @@ impl Demand {
         if self.role.as_deref().is_some_and(|role| !user.roles().any(|own| own == role)) {
             return Err(Denied::LacksRole);
         }
-        match &self.payer {
-            None => Ok(()),
-            Some(Owner::User(id)) if id == user.id => Ok(()),
-            // An organization pays for its members; as long as there are no organizations nobody is one.
-            Some(_) => Err(Denied::ForeignPayer),
+        Ok(())
+    }
+
+    /// Judges a key that was used just now, with the row of its user if it is a user's.
+    pub fn judge_key(&self, key: &ApiKey, user: Option<&UserView<'_>>, now: Millis) -> Result<(), Denied> {
+        match user {
+            Some(user) => self.judge(user, now)?,
+            None if self.user_id.is_some() => return Err(Denied::OtherUser),
+            None if self.role.is_some() => return Err(Denied::LacksRole),
+            None => {}
+        }
+        match &self.permissions {
+            Some(asked) if !key.permits(asked) => Err(Denied::LacksPermission),
+            _ => Ok(()),
         }
     }
 }
@@ -97,6 +203,7 @@ mod tests {
             role: Some("admin".into()),
             payer: Some(Owner::Organization("acme".into())),
             entitlement: Some("export".into()),
+            permissions: None,
         };
         (ada.banned, ada.ban_expires) = (true, Some(NOW.plus(1)));
         assert_eq!(demand.judge(&ada.view(), NOW), Err(Denied::Banned));
@@ -105,16 +212,38 @@ mod tests {
         ada.banned = false;
         assert_eq!(demand.judge(&ada.view(), NOW), Err(Denied::LacksRole));
         demand.role = None;
-        for payer in
-            [Owner::Organization("acme".into()), Owner::User("other".into()), Owner::Guest("g".into())]
-        {
-            demand.payer = Some(payer);
-            assert_eq!(demand.judge(&ada.view(), NOW), Err(Denied::ForeignPayer));
-        }
-        demand.payer = Some(Owner::User(ada.id.as_str().into()));
         assert_eq!(demand.judge(&ada.view(), NOW), Ok(()));
         assert_eq!(demand.lacks(&[]), Some("export"));
         assert_eq!(demand.lacks(&["exports".into(), "Export".into()]), Some("export"));
         assert_eq!(demand.lacks(&["priority".into(), "export".into()]), None);
+    }
+
+    #[test]
+    fn an_organization_pays_when_its_metadata_says_so_and_not_otherwise() {
+        for (metadata, expected) in [
+            (Some(r#"{"pays":true}"#), true),
+            (Some(r#"{"pays":true,"plan":"x"}"#), true),
+            (Some(r#"{"pays":"true"}"#), false),
+            (Some(r#"{"pays":1}"#), false),
+            (Some(r#"[true]"#), false),
+            (Some("pays"), false),
+            (None, false),
+        ] {
+            assert_eq!(pays(metadata), expected, "{metadata:?}");
+        }
+    }
+
+    #[test]
+    fn members_and_keys_spend_in_their_own_name_beside_the_payers() {
+        let acme = Owner::Organization("acme".into());
+        let ada = Subject::User("ada".into());
+        assert_eq!(ada.spender(&ada.own()), None);
+        assert_eq!(ada.spender(&acme).map(|spender| spender.to_string()).as_deref(), Some("user:ada"));
+        let key = Subject::ApiKey { id: "k".into(), holder: Owner::User("ada".into()) };
+        assert_eq!(key.spender(&key.own()).map(|spender| spender.to_string()).as_deref(), Some("key:k"));
+        assert_eq!(key.spender(&acme).map(|spender| spender.to_string()).as_deref(), Some("key:k user:ada"));
+        let program = Subject::ApiKey { id: "k".into(), holder: acme.clone() };
+        assert_eq!(program.spender(&acme).map(|spender| spender.to_string()).as_deref(), Some("key:k"));
+        assert_eq!((program.user(), program.actor()), (None, "key:k".to_owned()));
     }
 }

@@ -4,7 +4,7 @@ mod usage;
 
 pub use usage::{Unusable, Used, take};
 
-use crate::organizations::{self, members, permissions};
+use crate::organizations::{self, members};
 use kernel::{Millis, OrganizationId, Secret, UserId, Vault, random};
 use rand::CryptoRng;
 use serde_json::{Map, Value};
@@ -281,7 +281,7 @@ pub fn management(
     let role = organizations::member_role(tx, organization, user)?;
     Ok(match role {
         None => Management::NotAMember,
-        Some(role) if permissions::names(&role).any(|name| name == members::OWNER) => Management::Allowed,
+        Some(role) if members::names_owner(&role) => Management::Allowed,
         Some(_) => Management::NotAnOwner,
     })
 }

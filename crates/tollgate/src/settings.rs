@@ -5,7 +5,7 @@ use crate::deployment::secrets_of;
 use crate::process::Mode;
 use crate::terminal::Failure;
 use gate::guest_cookie;
-use kernel::{GuestId, Secrets, TrustedOrigins, UserId};
+use kernel::{GuestId, OrganizationId, Secrets, TrustedOrigins, UserId};
 use server::settings::{
     AccountSettings, CookieSettings, EmailPasswordSettings, GuestSettings, Limits, PasskeySettings, RateLimitSettings,
     SameSite, SessionSettings, Settings,
@@ -115,12 +115,14 @@ pub fn guest_secrets(config: &Config) -> Result<Secrets, Failure> {
     }
 }
 
-/// Whom the ledger takes for an owner. Organizations come with their own room.
+/// Whom the ledger takes for an owner.
 pub fn owner_exists() -> credits::OwnerExists {
     Arc::new(|tx, owner| match owner {
         credits::Owner::User(id) => identity::users::exists(tx, &UserId::from_text(id)),
         credits::Owner::Guest(id) => gate::guests::exists(tx, &GuestId::from_text(id)),
-        credits::Owner::Organization(_) => Ok(false),
+        credits::Owner::Organization(id) => {
+            identity::organizations::exists(tx, &OrganizationId::from_text(id.as_str()))
+        }
     })
 }
 

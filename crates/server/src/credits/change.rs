@@ -8,9 +8,13 @@ use crate::service::json::Members;
 use crate::service::{Caller, Failure, admit, body, context_of, json_response};
 use axum::extract::Request;
 use axum::response::Response;
-use credits::{Action, Answer, Command, Error, Idempotency};
+use credits::{Action, Answer, Command, Error, Idempotency, Owner, SpentBy, Target};
+use identity::api_keys::{self, Holder};
+use identity::organizations;
 use identity::service_keys::Scope;
+use kernel::{OrganizationId, UserId};
 use std::sync::Arc;
+use store::Tx;
 
 const BODY_BYTES: usize = 64 * 1024;
 
@@ -51,6 +55,7 @@ async fn steps(
         members.finish()?;
         command(order, key, &caller, context)
     };
+    check_spender(app, &command).await?;
     let is_transfer = matches!(command.action, Action::Transfer { .. });
     app.ledger.submit(command).await.map_err(|error| match error {
         Error::Refused(refusal) => {
@@ -59,6 +64,45 @@ async fn steps(
         }
         Error::Store(error) => Failure::Store(error),
     })
+}
+
+/// Who gets a limit of its own must be somebody who can spend what the owner has. Taking a limit away needs nobody.
+async fn check_spender(app: &Arc<App>, command: &Command) -> Result<(), Failure> {
+    let (Action::SetLimit { of: Some(part), max: Some(_), .. }, Target::Owner { owner, .. }) =
+        (&command.action, &command.target)
+    else {
+        return Ok(());
+    };
+    let (part, owner) = (part.clone(), owner.clone());
+    let (what, field) = match &part {
+        SpentBy::Key(_) => ("key", "key_id"),
+        SpentBy::Member(_) => ("member", "member_user_id"),
+    };
+    match app.store.read(move |tx| can_spend(tx, &part, &owner)).await? {
+        true => Ok(()),
+        false => Err(Failure::NotFound { what, field: Some(field.into()) }),
+    }
+}
+
+fn can_spend(tx: &mut Tx<'_>, part: &SpentBy, owner: &Owner) -> Result<bool, store::Error> {
+    let holder = match part {
+        SpentBy::Member(id) => Holder::User(UserId::from_text(id.as_str())),
+        SpentBy::Key(id) => match api_keys::by_id(tx, id)? {
+            Some(key) => key.holder,
+            None => return Ok(false),
+        },
+    };
+    match (owner, &holder) {
+        (Owner::User(owner), Holder::User(user)) => {
+            Ok(matches!(part, SpentBy::Key(_)) && user.as_str() == owner)
+        }
+        (Owner::Organization(owner), Holder::Organization(id)) => Ok(id.as_str() == owner),
+        (Owner::Organization(owner), Holder::User(user)) => {
+            let id = OrganizationId::from_text(owner.as_str());
+            Ok(organizations::member_role(tx, &id, user)?.is_some())
+        }
+        _ => Ok(false),
+    }
 }
 
 /// The ledger knows owners and entries; which member of the body named them is known here.

@@ -3,8 +3,8 @@
 use crate::service::Failure;
 use crate::service::json::{Json, Members, REASON_CHARS};
 use credits::{
-    Above, Action, Charge, Item, NewGrant, NoPrice, Owner, Period, Settings, Source, Target, Tokens,
-    push_text,
+    Above, Action, Charge, Item, NewGrant, NoPrice, Owner, Period, Settings, Source, Spender, SpentBy,
+    Target, Tokens, push_text,
 };
 use kernel::time;
 use std::borrow::Cow;
@@ -134,7 +134,8 @@ pub(super) fn debit(members: &mut Members<'_>, desk: &Desk<'_>) -> Result<Order,
     let metadata = members.metadata("metadata")?;
     let allow_negative = members.flag("allow_negative")?;
     let spend = Spend { price, hold_seconds: None, reason, metadata, allow_negative };
-    Ok(spend.order(owner, desk.settings))
+    let named = owner.clone();
+    Ok(spend.order(owner, &named, desk.settings))
 }
 
 pub(super) fn hold(members: &mut Members<'_>, desk: &Desk<'_>) -> Result<Order, Failure> {
@@ -145,7 +146,8 @@ pub(super) fn hold(members: &mut Members<'_>, desk: &Desk<'_>) -> Result<Order, 
     let reason = reason(members)?;
     let metadata = members.metadata("metadata")?;
     let spend = Spend { price, hold_seconds: Some(seconds), reason, metadata, allow_negative: false };
-    Ok(spend.order(owner, desk.settings))
+    let named = owner.clone();
+    Ok(spend.order(owner, &named, desk.settings))
 }
 
 /// What is to be spent or reserved, whoever will pay. The gate spells it as this door does, so that a key means the same
@@ -160,10 +162,11 @@ pub(crate) struct Spend<'a> {
 }
 
 impl Spend<'_> {
-    pub fn order(self, owner: Owner, settings: &Settings) -> Order {
+    /// `named` stands in the spelling: whom the request names, or would have named, as the one who pays.
+    pub fn order(self, owner: Owner, named: &Owner, settings: &Settings) -> Order {
         let Spend { price, hold_seconds, reason, metadata, allow_negative } = self;
         let mut spelling = Spelling::new();
-        spelling.owner(&owner);
+        spelling.owner(named);
         price.spell(&mut spelling, settings);
         if let Some(seconds) = hold_seconds {
             spelling.number("expires_in", seconds);
@@ -291,15 +294,14 @@ pub(super) fn limit(members: &mut Members<'_>, desk: &Desk<'_>) -> Result<Order,
     let period = chosen(members, "window", Period::parse, "day or month")?;
     let period = members.required("window", period)?;
     let max = limit_max(members)?;
-    for (name, what) in [("key_id", "key"), ("member_user_id", "member")] {
-        if members.id(name)?.is_some() {
-            // Keys and members have limits of their own within an organization, and there are none yet.
-            return Err(Failure::NotFound { what, field: Some(members.field(name)) });
-        }
+    let key = members.id("key_id")?.map(|id| SpentBy::Key(id.into_owned()));
+    let member = members.id("member_user_id")?.map(|id| SpentBy::Member(id.into_owned()));
+    if key.is_some() && member.is_some() {
+        return Err(members.invalid("member_user_id", "a limit is for a key or for a member, not for both"));
     }
     Ok(Order {
         target: Target::Owner { owner, unit },
-        action: Action::SetLimit { of: None, period, max },
+        action: Action::SetLimit { of: key.or(member), period, max },
         spelling: String::new(),
     })
 }
@@ -383,6 +385,12 @@ impl Priced<'_> {
             spelling.number("amount", self.charge.amount);
             spelling.unit(settings, &self.unit);
         }
+    }
+
+    /// The same, spent by somebody who may have limits beside the owner's.
+    pub fn by(mut self, spender: Option<Spender>) -> Self {
+        self.charge.spender = spender;
+        self
     }
 
     fn done(self) -> (Charge, String) {

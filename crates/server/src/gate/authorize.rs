@@ -3,7 +3,7 @@
 //! The order of refusals is fixed: service key, content type, body, idempotency key, session, ban, user, role, payer,
 //! entitlement, then allowance or charge.
 
-use super::judge::{self, Looked};
+use super::judge::{self, Looked, Passing, Question, Seen, Shown};
 use super::{Gate, judge::set_cookies, visitor};
 use crate::credits::request::{self, Desk, Spend};
 use crate::edge::RequestContext;
@@ -14,13 +14,14 @@ use crate::service::json::Members;
 use crate::service::{self, Failure, body, context_of, json_response};
 use axum::extract::{Request, State};
 use axum::response::Response;
-use credits::{Answer, Command, Error, Idempotency, Owner, Refusal, push_text};
+use credits::{Answer, Command, Error, Idempotency, Refusal, push_text};
 use gate::allowances::Standing;
-use gate::authorize::Demand;
+use gate::authorize::{Demand, Denied, Subject};
 use http::HeaderMap;
+use identity::UserView;
 use identity::service_keys::{self, Scope};
-use identity::{SessionView, UserView};
 use kernel::{GuestId, Millis};
+use serde_json::{Map, Value};
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -33,17 +34,23 @@ pub(super) const ROUTE: RouteDoc =
         .door(Door::Gate)
         .auth(Auth::ServiceKey)
         .body(&[
-            Field::text("user_id").optional().note("Must be the session's user"),
+            Field::text("user_id").optional().note("Must be the session's user, or the API key's"),
             Field::text("role").optional().note("One of the user's roles must be this"),
             Field::text("entitlement")
                 .optional()
                 .note("A feature that the plan of whoever pays must turn on"),
+            Field::new("permissions", Kind::Object)
+                .optional()
+                .note("What an API key must permit, such as `{\"files\": [\"read\"]}`; a session is not asked for them"),
             Field::new("charge", Kind::Object).optional().note(
                 "`feature` and `quantity`, `model` and `tokens`, or `amount`; and `unit`, as in a debit",
             ),
             Field::boolean("hold").optional().note("Reserves the charge instead of spending it"),
             Field::integer("hold_expires_in").optional().note("Seconds, 1 to 86400; default 300"),
-            Field::new("payer", Kind::Object).optional().note("An owner; default the user"),
+            Field::new("payer", Kind::Object).optional().note(
+                "The user, or an organization that the user is a member of; default the active organization if its \
+                 metadata has `pays: true`, else the user, or whoever the API key belongs to",
+            ),
             Field::new("guest", Kind::Object)
                 .optional()
                 .note("`action`: passes a visitor without a session who has some of it left"),
@@ -57,11 +64,11 @@ pub(super) const ROUTE: RouteDoc =
             (403, "`user_banned`, `user_mismatch` or `forbidden`; where an entitlement is missing its name is the `detail`, and there is a `buy_url`"),
             (409, "`idempotency_mismatch`: with `field`"),
             (422, "`invalid_request`: with `field`"),
-            (429, "`limit_reached`: with `limit` and `resets_at`; `guest_limit_reached`: with `action`, `limit` and `resets_at`"),
+            (429, "`rate_limited`: the API key was used too often; `limit_reached`: with `limit` and `resets_at`; `guest_limit_reached`: with `action`, `limit` and `resets_at`"),
         ])
         .notes(
-            "Pass on the end user's `Cookie` header as it came, or their token as `X-Tollgate-Token`. With a charge the \
-             header `Idempotency-Key` is required; keys are the user's. `Set-Cookie` lines of the answer are for the \
+            "Pass on the end user's `Cookie` header as it came, or their token or API key as `X-Tollgate-Token`. With a charge the \
+             header `Idempotency-Key` is required; keys are the subject's. `Set-Cookie` lines of the answer are for the \
              browser: pass them on.",
         );
 
@@ -96,40 +103,53 @@ async fn steps(
             return Err(failure);
         }
     };
-    let presented = Arc::new(judge::presented(gate, &parts.headers, false));
-    let demand = Arc::new(asked.demand);
-    let (looking, shown, asking, now) = (gate.clone(), presented.clone(), demand.clone(), context.now);
-    let looked = app.store.read(move |tx| {
-        let found = service_keys::find(tx, &looking.app.vault, &key)?;
-        let looked = match &found {
-            Some(key) if key.scopes.allow(Scope::Gate) => {
-                judge::look(tx, &looking, &shown, &asking, now, answer_head)?
+    let question = Arc::new(Question { demand: asked.demand, tells_features: true });
+    let now = context.now;
+    let looked = match judge::shown(gate, &parts.headers, false) {
+        Shown::Session(presented) => {
+            let (looking, shown, asking) = (gate.clone(), presented.clone(), question.clone());
+            let looked = app.store.read(move |tx| {
+                let found = service_keys::find(tx, &looking.app.vault, &key)?;
+                let looked = match &found {
+                    Some(key) if key.scopes.allow(Scope::Gate) => {
+                        judge::look(tx, &looking, &shown, &asking, now, answer_head)?
+                    }
+                    _ => Looked::Nobody,
+                };
+                Ok::<_, store::Error>((found, looked))
+            });
+            let (found, looked) = looked.await?;
+            service::accept(app, found, Scope::Gate, context)?;
+            match looked {
+                Looked::Due => judge::extend(gate, &presented, &question, now, answer_head, cookies).await?,
+                looked => looked,
             }
-            _ => Looked::Nobody,
-        };
-        let features = judge::features(tx, &looking, &asking, &looked)?;
-        Ok::<_, store::Error>((found, looked, features))
-    });
-    let (found, mut looked, mut features) = looked.await?;
-    service::accept(app, found, Scope::Gate, context)?;
-    if let Looked::Due = looked {
-        looked = judge::extend(gate, &presented, &demand, now, answer_head, cookies).await?;
-        features = judge::features_after(gate, &demand, &looked).await?;
-    }
+        }
+        // Using a key is counted, so who asks is judged first.
+        Shown::Key(shown) => {
+            service::admit(app, &parts.headers, Scope::Gate, context).await?;
+            judge::by_key(gate, &shown, &question, now, answer_head).await?
+        }
+        Shown::Nothing => {
+            service::admit(app, &parts.headers, Scope::Gate, context).await?;
+            Looked::Nobody
+        }
+    };
+    let demand = &question.demand;
     match looked {
-        Looked::Passes(user_id, head) => {
-            judge::entitled(gate, &demand, &features)?;
+        Looked::Passes(passing, head) => {
+            judge::entitled(gate, demand, &passing)?;
             let charge = match asked.spend {
                 None => None,
-                Some((spend, key)) => Some(charge(gate, Owner::User(user_id), spend, key, context).await?),
+                Some((spend, key)) => Some(charge(gate, &passing, demand, spend, key, context).await?),
             };
-            Ok(answer(head, &features, charge))
+            Ok(answer(head, &passing.features, charge))
         }
         Looked::Denied(denied) => Err(Failure::Denied(denied)),
         // The allowance pays, so that nothing is charged.
         Looked::Nobody | Looked::Due => match &asked.guest_action {
             Some(action) => {
-                let (guest, standing) = visitor::pass(gate, &parts.headers, &demand, action, context).await?;
+                let (guest, standing) = visitor::pass(gate, &parts.headers, demand, action, context).await?;
                 Ok(json_response(200, guest_answer(&guest, &standing)))
             }
             None => Err(Failure::Unauthenticated),
@@ -155,6 +175,7 @@ impl<'a> Asked<'a> {
             role: role(&mut members)?,
             payer: payer(&mut members)?,
             entitlement: entitlement(&mut members, gate)?,
+            permissions: permissions(&mut members)?,
         };
         let guest_action = guest_action(&mut members, gate)?;
         let charge = members.object("charge")?;
@@ -201,6 +222,17 @@ fn entitlement(members: &mut Members<'_>, gate: &Gate) -> Result<Option<String>,
     Ok(Some(name.into_owned()))
 }
 
+/// For each kind of thing a list of what is done with it.
+fn permissions(members: &mut Members<'_>) -> Result<Option<Map<String, Value>>, Failure> {
+    let Some(text) = members.metadata("permissions")? else { return Ok(None) };
+    let asked: Map<String, Value> = serde_json::from_str(&text).unwrap_or_default();
+    let is_list = |value: &Value| value.as_array().is_some_and(|list| list.iter().all(Value::is_string));
+    match asked.values().all(is_list) {
+        true => Ok(Some(asked)),
+        false => Err(members.invalid("permissions", "each member must be a list of texts")),
+    }
+}
+
 fn guest_action(members: &mut Members<'_>, gate: &Gate) -> Result<Option<String>, Failure> {
     let Some(mut guest) = members.object("guest")? else { return Ok(None) };
     let action = guest.id("action")?;
@@ -212,27 +244,33 @@ fn guest_action(members: &mut Members<'_>, gate: &Gate) -> Result<Option<String>
 
 // ---- charging
 
-/// Through the ledger's lane. The keys are the user's, whoever pays, and are shared with the credits door. The user is the
-/// actor, too: the session was judged in the same call, so it is the person who acts and not the backend that asked.
+/// Through the ledger's lane. The keys are the subject's, whoever pays, and a user's are shared with the credits door. The
+/// subject is the actor, too: it was judged in the same call, so it is the one who acts and not the backend that asked.
 pub(super) async fn charge(
     gate: &Gate,
-    user: Owner,
+    passing: &Passing,
+    demand: &Demand,
     spend: Spend<'_>,
     key: String,
     context: &RequestContext,
 ) -> Result<Answer, Failure> {
     let ledger = &gate.app.ledger;
-    let order = spend.order(user.clone(), ledger.settings());
+    let Passing { subject, payer, .. } = passing;
+    // A request that names no payer is the same request whoever pays by default meanwhile: the first payer stands.
+    let named = demand.payer.clone().unwrap_or_else(|| subject.own());
+    let spend = Spend { price: spend.price.by(subject.spender(payer)), ..spend };
+    let order = spend.order(payer.clone(), &named, ledger.settings());
     let command = Command {
         target: order.target,
         action: order.action,
-        actor: user.to_string(),
+        actor: subject.actor(),
         request_id: Some(context.request_id.as_str().to_owned()),
-        idempotency: Some(Idempotency { key, request: order.spelling, scope: Some(user) }),
+        idempotency: Some(Idempotency { key, request: order.spelling, scope: Some(subject.scope()) }),
     };
     ledger.submit(command).await.map_err(|error| match error {
-        // The account was closed after the session had been read: the user is no more.
-        Error::Refused(Refusal::UnknownOwner { .. }) => Failure::Unauthenticated,
+        // The account was closed after the session had been read: the user or the organization is no more.
+        Error::Refused(Refusal::UnknownOwner { .. }) if *payer == subject.own() => Failure::Unauthenticated,
+        Error::Refused(Refusal::UnknownOwner { .. }) => Failure::Denied(Denied::ForeignPayer),
         Error::Refused(refusal) => Failure::refused(refusal, "", ledger.settings(), context.now),
         Error::Store(error) => Failure::Store(error),
     })
@@ -241,26 +279,47 @@ pub(super) async fn charge(
 // ---- the answer, written straight from the rows
 
 /// The members that tell who it is; the others follow.
-fn answer_head(session: &SessionView<'_>, user: &UserView<'_>) -> String {
+fn answer_head(seen: Seen<'_>) -> String {
     let mut out = String::with_capacity(512);
-    out.push_str("{\"subject\":{\"kind\":\"user\",\"id\":");
-    push_text(&mut out, user.id);
-    out.push_str("},\"user\":{\"user_id\":");
-    push_text(&mut out, user.id);
+    let (kind, id) = match seen.subject {
+        Subject::User(id) => ("user", id),
+        Subject::ApiKey { id, .. } => ("api_key", id),
+    };
+    out.push_str("{\"subject\":{\"kind\":\"");
+    out.push_str(kind);
+    out.push_str("\",\"id\":");
+    push_text(&mut out, id);
+    out.push_str("},\"user\":");
+    match seen.user {
+        Some(user) => push_user(&mut out, user),
+        None => out.push_str("null"),
+    }
+    out.push_str(",\"session\":");
+    match seen.expires_at {
+        Some(at) => {
+            out.push_str("{\"expires_at\":");
+            push_time(&mut out, at);
+            out.push('}');
+        }
+        None => out.push_str("null"),
+    }
+    out
+}
+
+fn push_user(out: &mut String, user: &UserView<'_>) {
+    out.push_str("{\"user_id\":");
+    push_text(out, user.id);
     out.push_str(",\"email\":");
-    push_text(&mut out, user.email);
+    push_text(out, user.email);
     out.push_str(",\"name\":");
-    push_text(&mut out, user.name);
+    push_text(out, user.name);
     out.push_str(if user.email_verified { ",\"email_verified\":true" } else { ",\"email_verified\":false" });
     out.push_str(",\"role\":");
     match user.role {
-        Some(role) => push_text(&mut out, role),
+        Some(role) => push_text(out, role),
         None => out.push_str("null"),
     }
-    out.push_str("},\"session\":{\"expires_at\":");
-    push_time(&mut out, session.expires_at);
     out.push('}');
-    out
 }
 
 fn push_time(out: &mut String, at: Millis) {

@@ -3,7 +3,7 @@
 
 use super::Gate;
 use super::authorize::charge;
-use super::judge::{self, Looked, set_cookies};
+use super::judge::{self, Looked, Question, Seen, Shown, set_cookies};
 use super::original::{Original, Proxy};
 use super::visitor;
 use crate::auth::current::Presented;
@@ -24,7 +24,6 @@ use http::header::LOCATION;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use identity::service_keys::{self, Scope};
-use identity::{SessionView, UserView};
 use kernel::random;
 use std::sync::Arc;
 
@@ -91,23 +90,36 @@ async fn steps(
             return Err(failure);
         }
     };
-    let presented = Arc::new(judge::presented(gate, &parts.headers, is_users));
-    let demand = Arc::new(Demand {
+    let demand = Demand {
         role: wish.asks.role.clone(),
         entitlement: wish.asks.entitlement.clone(),
         ..Demand::default()
-    });
-    let (looked, features) = look(gate, key, &presented, &demand, context, cookies).await?;
+    };
+    // No header tells features.
+    let tells_features = demand.entitlement.is_some();
+    let question = Arc::new(Question { demand, tells_features });
+    let demand = &question.demand;
+    let looked = match judge::shown(gate, &parts.headers, is_users) {
+        Shown::Session(presented) => look(gate, key, &presented, &question, context, cookies).await?,
+        shown => {
+            if key.is_some() {
+                service::admit(app, &parts.headers, Scope::Gate, context).await?;
+            }
+            match shown {
+                Shown::Key(shown) => by_key(gate, &shown, &question, &wish, context).await?,
+                _ => Looked::Nobody,
+            }
+        }
+    };
     match looked {
-        Looked::Passes(user_id, pass) => {
-            judge::entitled(gate, &demand, &features)?;
-            let user = Owner::User(user_id);
+        Looked::Passes(passing, pass) => {
+            judge::entitled(gate, demand, &passing)?;
             match wish.spend {
                 Some((spend, key)) => {
-                    let charged = charge(gate, user, spend, key, context).await?;
+                    let charged = charge(gate, &passing, demand, spend, key, context).await?;
                     Ok(Pass { balance: Some(charged.figures.balance), replayed: charged.replayed, ..pass })
                 }
-                None => Ok(Pass { balance: Some(balance(gate, &user, context).await?), ..pass }),
+                None => Ok(Pass { balance: Some(balance(gate, &passing.payer, context).await?), ..pass }),
             }
         }
         // Where everybody passes, somebody who is banned does so as a stranger.
@@ -116,10 +128,26 @@ async fn steps(
         Looked::Nobody | Looked::Due => match &wish.asks.guest {
             // A guest is no user: all four headers are empty.
             Some(action) => {
-                visitor::pass(gate, &parts.headers, &demand, action, context).await.map(|_| Pass::default())
+                visitor::pass(gate, &parts.headers, demand, action, context).await.map(|_| Pass::default())
             }
             None => Err(Failure::Unauthenticated),
         },
+    }
+}
+
+/// Where everybody passes, a key that is used too often keeps nobody out.
+async fn by_key(
+    gate: &Arc<Gate>,
+    shown: &str,
+    question: &Arc<Question>,
+    wish: &Wish,
+    context: &RequestContext,
+) -> Result<Looked<Pass>, Failure> {
+    match judge::by_key(gate, shown, question, context.now, Pass::of).await {
+        Err(Failure::KeyTooOften { .. } | Failure::KeyUsedUp { .. }) if wish.asks.public => {
+            Ok(Looked::Nobody)
+        }
+        looked => looked,
     }
 }
 
@@ -128,15 +156,15 @@ async fn look(
     gate: &Arc<Gate>,
     key: Option<String>,
     presented: &Arc<Presented>,
-    demand: &Arc<Demand>,
+    question: &Arc<Question>,
     context: &RequestContext,
     cookies: &mut Vec<String>,
-) -> Result<(Looked<Pass>, Vec<String>), Failure> {
+) -> Result<Looked<Pass>, Failure> {
     if key.is_none() && presented.token.is_none() {
-        return Ok((Looked::Nobody, Vec::new()));
+        return Ok(Looked::Nobody);
     }
     let has_key = key.is_some();
-    let (looking, shown, asking, now) = (gate.clone(), presented.clone(), demand.clone(), context.now);
+    let (looking, shown, asking, now) = (gate.clone(), presented.clone(), question.clone(), context.now);
     let looked = gate.app.store.read(move |tx| {
         let found = match &key {
             Some(key) => service_keys::find(tx, &looking.app.vault, key)?,
@@ -147,27 +175,15 @@ async fn look(
             true => judge::look(tx, &looking, &shown, &asking, now, Pass::of)?,
             false => Looked::Nobody,
         };
-        // Only where they are asked for: no header tells them.
-        let features = match asking.entitlement {
-            Some(_) => judge::features(tx, &looking, &asking, &looked)?,
-            None => Vec::new(),
-        };
-        Ok::<_, store::Error>((found, looked, features))
+        Ok::<_, store::Error>((found, looked))
     });
-    let (found, looked, features) = looked.await?;
+    let (found, looked) = looked.await?;
     if has_key {
         service::accept(&gate.app, found, Scope::Gate, context)?;
     }
     match looked {
-        Looked::Due => {
-            let looked = judge::extend(gate, presented, demand, now, Pass::of, cookies).await?;
-            let features = match demand.entitlement {
-                Some(_) => judge::features_after(gate, demand, &looked).await?,
-                None => Vec::new(),
-            };
-            Ok((looked, features))
-        }
-        looked => Ok((looked, features)),
+        Looked::Due => judge::extend(gate, presented, question, now, Pass::of, cookies).await,
+        looked => Ok(looked),
     }
 }
 
@@ -225,7 +241,7 @@ impl Wish {
 
 /// Who passes, as the backend will read it. All four headers stand on every such answer, so that a proxy puts them in
 /// place of what a client sent under their names.
-#[derive(Clone, Default)]
+#[derive(Default)]
 struct Pass {
     user: String,
     email: String,
@@ -235,7 +251,9 @@ struct Pass {
 }
 
 impl Pass {
-    fn of(_: &SessionView<'_>, user: &UserView<'_>) -> Pass {
+    /// An organization's key is nobody's: only the balance is told.
+    fn of(seen: Seen<'_>) -> Pass {
+        let Some(user) = seen.user else { return Pass::default() };
         let roles: Vec<String> = user.roles().map(plain).collect();
         Pass { user: plain(user.id), email: plain(user.email), roles: roles.join(","), ..Pass::default() }
     }

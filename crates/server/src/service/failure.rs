@@ -63,6 +63,10 @@ pub(crate) enum Failure {
     /// A guest, or the address it comes from, has done all that is allowed for now.
     #[error("{}", used_up(*.whose))]
     GuestLimitReached { whose: Whose, standing: Standing, seconds: i64 },
+    #[error("this API key was used too often, try again later")]
+    KeyTooOften { seconds: i64 },
+    #[error("the uses of this API key are used up")]
+    KeyUsedUp { seconds: i64 },
     #[error("too many requests from this address, try again later")]
     RateLimited { seconds: i64 },
     #[error("the request comes from a page that is not trusted; its origin has to be one of trusted_origins")]
@@ -97,6 +101,7 @@ fn denial(denied: Denied) -> &'static str {
         Denied::Banned => "this user is banned",
         Denied::OtherUser => "the session is not that of the user who is named",
         Denied::LacksRole => "the user does not have the role that this needs",
+        Denied::LacksPermission => "the API key does not permit this",
         Denied::ForeignPayer => "the user may not spend what belongs to the payer",
     }
 }
@@ -172,7 +177,9 @@ impl Failure {
             Failure::Unauthenticated | Failure::NoGuest => (StatusCode::UNAUTHORIZED, "unauthenticated"),
             Failure::Denied(Denied::Banned) => (StatusCode::FORBIDDEN, "user_banned"),
             Failure::Denied(Denied::OtherUser) => (StatusCode::FORBIDDEN, "user_mismatch"),
-            Failure::Denied(Denied::LacksRole | Denied::ForeignPayer) => (StatusCode::FORBIDDEN, "forbidden"),
+            Failure::Denied(Denied::LacksRole | Denied::LacksPermission | Denied::ForeignPayer) => {
+                (StatusCode::FORBIDDEN, "forbidden")
+            }
             Failure::Doubtful(_) | Failure::NotEntitled { .. } => (StatusCode::FORBIDDEN, "forbidden"),
             Failure::NotFound { .. } => (StatusCode::NOT_FOUND, "not_found"),
             Failure::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
@@ -184,7 +191,9 @@ impl Failure {
             Failure::KeyMismatch { .. } => (StatusCode::CONFLICT, "idempotency_mismatch"),
             Failure::LimitReached { .. } => (StatusCode::TOO_MANY_REQUESTS, "limit_reached"),
             Failure::GuestLimitReached { .. } => (StatusCode::TOO_MANY_REQUESTS, "guest_limit_reached"),
-            Failure::RateLimited { .. } => (StatusCode::TOO_MANY_REQUESTS, "rate_limited"),
+            Failure::RateLimited { .. } | Failure::KeyTooOften { .. } | Failure::KeyUsedUp { .. } => {
+                (StatusCode::TOO_MANY_REQUESTS, "rate_limited")
+            }
             Failure::ForeignOrigin => (StatusCode::FORBIDDEN, "forbidden"),
             Failure::Unsigned(_) => (StatusCode::BAD_REQUEST, "invalid_request"),
             Failure::BillingOff => (StatusCode::NOT_FOUND, "not_found"),
@@ -271,6 +280,8 @@ impl Failure {
             }
             Failure::LimitReached { seconds, .. }
             | Failure::GuestLimitReached { seconds, .. }
+            | Failure::KeyTooOften { seconds }
+            | Failure::KeyUsedUp { seconds }
             | Failure::RateLimited { seconds } => {
                 headers.insert(RETRY_AFTER, HeaderValue::from((*seconds).max(1)));
             }
