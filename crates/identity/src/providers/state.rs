@@ -24,8 +24,8 @@ pub struct State {
     pub error_callback: Option<String>,
     pub new_user_callback: Option<String>,
     pub sign_up_asked: bool,
-    /// The token of the session that the browser had when it began: an anonymous user becomes the one who signs in.
-    pub session: Option<String>,
+    /// The anonymous user that the browser was when it began, who becomes the one who signs in.
+    pub anonymous: Option<String>,
     /// An account is added to the one that is signed in.
     pub link: Option<Link>,
 }
@@ -47,7 +47,7 @@ impl State {
             error_callback: None,
             new_user_callback: None,
             sign_up_asked: false,
-            session: None,
+            anonymous: None,
             link: None,
         }
     }

@@ -184,6 +184,10 @@ impl Failure {
                 let message = format!("Content-Type \"{given}\" is not allowed. Allowed types: {allowed}");
                 answer(StatusCode::UNSUPPORTED_MEDIA_TYPE, &message, Some("UNSUPPORTED_MEDIA_TYPE"))
             }
+            // Of these the original says at least what it would have been.
+            Failure::Empty(status) if status != StatusCode::NOT_FOUND => {
+                Reply::bytes(Vec::new()).status(status)
+            }
             Failure::Empty(status) => Reply::empty(status),
             // The original's answer to the letter: its clients read `X-Retry-After`.
             Failure::TooMany { seconds } => {

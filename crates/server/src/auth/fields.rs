@@ -222,6 +222,11 @@ impl Fields {
         self.object().is_some()
     }
 
+    /// Members that nobody asked for, where the original takes none.
+    pub fn has_more_than(&self, names: &[&str]) -> bool {
+        self.object().is_some_and(|members| members.keys().any(|name| !names.contains(&name.as_str())))
+    }
+
     /// The body or the query as a whole is not what it has to be.
     pub fn whole_problem(&mut self, place: &str, message: &str) {
         self.issues.push(format!("[{place}] {message}"));

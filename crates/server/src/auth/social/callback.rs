@@ -1,5 +1,5 @@
-//! `/callback/{provider}`: people come back from the provider, with a code or with a reason why not. Whatever happens
-//! here ends in a redirect: a person looks at it.
+//! `/callback/{provider}`: people come back from the provider, with a code or with a reason why not. What can be read
+//! ends in a redirect: a person looks at it.
 
 use super::super::beginning::Beginning;
 use super::super::cookies::Writer;
@@ -27,16 +27,11 @@ pub struct Answer {
     provider: String,
     /// By [`NAMES`].
     values: [Option<String>; NAMES.len()],
-    /// Something was said twice.
-    twice: bool,
 }
 
 impl Answer {
     fn read(fields: &mut Fields) -> Answer {
-        let provider = fields.segment(0);
-        let lists = NAMES.map(|name| fields.query_list(name));
-        let twice = lists.iter().any(|list| list.len() > 1);
-        Answer { provider, values: lists.map(|list| list.into_iter().next()), twice }
+        Answer { provider: fields.segment(0), values: NAMES.map(|name| fields.maybe_query(name)) }
     }
 
     /// What is empty counts as not said.
@@ -82,9 +77,6 @@ impl Endpoint for FollowCallback {
     }
 
     async fn run(call: Call, answer: Answer) -> Outcome {
-        if answer.twice {
-            return Ok(tell(&call, None, &"invalid_callback_request".into()));
-        }
         let Some(value) = answer.get("state").map(str::to_owned) else {
             return Ok(tell(&call, None, &"state_not_found".into()));
         };
@@ -217,7 +209,8 @@ async fn arrived(
         return Ok(Err("email_not_found".into()));
     };
     let terms = terms(provider, begun.sign_up_asked);
-    let beginning = Beginning::of(call, None);
+    let mut beginning = Beginning::of(call, None);
+    beginning.anonymous = begun.anonymous.as_deref().map(UserId::from_text);
     let (app, now, callback) = (call.app.clone(), call.now, begun.callback.clone());
     let came = call
         .app

@@ -16,7 +16,7 @@ use kernel::{Millis, Secret, random};
 use oidc::profile::name_from_apple;
 use oidc::{Kind, Provider, Tokens, Trouble};
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 const NOT_SUPPORTED: Failure = Failure::Coded {
     status: StatusCode::NOT_FOUND,
@@ -48,7 +48,7 @@ pub struct Brought {
 
 impl Brought {
     pub fn read(fields: &mut Fields) -> Option<Brought> {
-        let given = fields.maybe_record("idToken")?;
+        let given = fields.maybe_record("idToken").filter(Value::is_object)?;
         let secret = |text: Option<String>| text.filter(|text| !text.is_empty()).map(Secret::new);
         Some(Brought {
             token: Secret::new(fields.text("idToken.token")),

@@ -28,6 +28,6 @@ impl Endpoint for LinkSocial {
             return id_token::link(&call, &wish, brought, &live).await;
         }
         let link = Link { user: live.user.id.as_str().to_owned(), session: live.token };
-        start::begin(&call, &wish, None, Some(link)).await
+        start::begin(&call, &wish, Some(link)).await
     }
 }

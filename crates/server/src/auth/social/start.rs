@@ -5,7 +5,9 @@ use super::super::endpoint::{Access, Call, Endpoint, Outcome, Reply, Spec};
 use super::super::fields::Fields;
 use super::id_token::{self, Brought};
 use super::{out_of_reach, provider, redirect_uri};
+use crate::settings::Switch;
 use identity::providers::{Link, State, state};
+use identity::sessions;
 use kernel::random;
 use oidc::Start;
 use oidc::provider::RESERVED;
@@ -38,7 +40,7 @@ impl Wish {
             new_user_callback: filled(fields.maybe_text("newUserCallbackURL")),
             disable_redirect: fields.maybe_flag("disableRedirect").unwrap_or(false),
             id_token: Brought::read(fields),
-            scopes: fields.maybe_texts("scopes").unwrap_or_default(),
+            scopes: scopes(fields),
             sign_up_asked: fields.maybe_flag("requestSignUp").unwrap_or(false),
             login_hint: filled(fields.maybe_text("loginHint")),
             parameters: parameters(fields),
@@ -48,17 +50,35 @@ impl Wish {
         wish
     }
 
-    fn state(&self, id: &str, session: Option<String>, link: Option<Link>) -> State {
+    fn state(&self, id: &str, link: Option<Link>) -> State {
         State {
             callback: self.callback.clone(),
             error_callback: self.error_callback.clone(),
             new_user_callback: self.new_user_callback.clone().filter(|_| link.is_none()),
             sign_up_asked: self.sign_up_asked,
-            session,
             link,
             ..State::new(id, &mut random::secure())
         }
     }
+}
+
+fn scopes(fields: &mut Fields) -> Vec<String> {
+    let items = match fields.any("scopes") {
+        None => return Vec::new(),
+        Some(Value::Array(items)) => items,
+        Some(_) => {
+            fields.problem("scopes", "Invalid input: expected array");
+            return Vec::new();
+        }
+    };
+    let mut read = Vec::new();
+    for (at, item) in items.into_iter().enumerate() {
+        match item {
+            Value::String(text) => read.push(text),
+            _ => fields.problem(&format!("scopes.{at}"), "Invalid input: expected string"),
+        }
+    }
+    read
 }
 
 /// Further parameters for the provider; those that bind the answer are not the app's to choose.
@@ -72,7 +92,7 @@ fn parameters(fields: &mut Fields) -> Vec<(String, String)> {
                     .problem("additionalParams", "additionalParams cannot include reserved OAuth parameters");
             }
             Value::String(text) => read.push((name, text)),
-            _ => fields.problem("additionalParams", "Invalid input: expected string"),
+            _ => fields.problem(&format!("additionalParams.{name}"), "Invalid input: expected string"),
         }
     }
     read
@@ -93,25 +113,33 @@ impl Endpoint for SignInSocial {
     async fn run(call: Call, wish: Wish) -> Outcome {
         match &wish.id_token {
             Some(brought) => id_token::sign_in(&call, &wish, brought).await,
-            None => {
-                let session = call.presented.token.clone();
-                begin(&call, &wish, session, None).await
-            }
+            None => begin(&call, &wish, None).await,
         }
     }
 }
 
 /// Keeps what the answer will be bound to, and tells where to go.
-pub async fn begin(call: &Call, wish: &Wish, session: Option<String>, link: Option<Link>) -> Outcome {
+pub async fn begin(call: &Call, wish: &Wish, link: Option<Link>) -> Outcome {
     let provider = provider(call, &wish.provider)?;
     // Asked before anything is kept: nobody is sent away while the provider is not there.
     provider.issuer(call.now).await.map_err(|trouble| out_of_reach(provider, &trouble))?;
-    let begun = wish.state(provider.settings.id, session, link);
-    let (app, now, kept) = (call.app.clone(), call.now, begun.clone());
+    let begun = wish.state(provider.settings.id, link);
+    let (app, now, mut kept) = (call.app.clone(), call.now, begun.clone());
+    // A link is for the one who asks; who signs in may have been anonymous before.
+    let before = call.presented.token.clone();
+    let before = before.filter(|_| kept.link.is_none() && call.app.settings.methods.has(Switch::Anonymous));
     let value = call
         .app
         .store
-        .write(move |tx| state::issue(tx, &app.vault, &kept, now, &mut random::secure()))
+        .write(move |tx| {
+            let live = match &before {
+                Some(token) => sessions::find_live(tx, &app.vault, token, now)?,
+                None => None,
+            };
+            let user = live.map(|live| live.user).filter(|user| user.is_anonymous);
+            kept.anonymous = user.map(|user| user.id.into_string());
+            state::issue(tx, &app.vault, &kept, now, &mut random::secure())
+        })
         .await?;
     let start = Start {
         state: &value,

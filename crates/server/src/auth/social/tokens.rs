@@ -7,6 +7,7 @@ use super::super::fields::Fields;
 use super::super::json::Instant;
 use super::{NO_USER_INFO, note, out_of_reach};
 use http::StatusCode;
+use identity::accounts::{Account, CREDENTIAL};
 use identity::providers::{Kept, TokenAccount, tokens};
 use kernel::time::SECOND;
 use kernel::{AccountId, Secret, random};
@@ -25,7 +26,14 @@ const fn refused(code: &'static str, message: &'static str) -> Failure {
     Failure::Coded { status: StatusCode::BAD_REQUEST, code, message }
 }
 
-const NOT_SUPPORTED: Failure = refused("PROVIDER_NOT_SUPPORTED", "The account's provider is not supported.");
+/// The provider of an account; a password has none, and one that was configured once may be so no more.
+fn provider_of<'a>(call: &'a Call, account: &Account) -> Result<&'a Provider, Failure> {
+    let message = match account.provider_id.as_str() {
+        CREDENTIAL => "Provider credential is not supported.",
+        _ => "The account's provider is not configured here any more.",
+    };
+    call.app.providers.get(&account.provider_id).ok_or(refused("PROVIDER_NOT_SUPPORTED", message))
+}
 
 /// Which account is meant: by its id, or by a cookie that is never set here.
 pub struct Selection(Option<AccountId>);
@@ -39,7 +47,8 @@ impl Selection {
             (None, Some(Value::Bool(flag))) => *flag,
             _ => false,
         };
-        if !good || user.is_some_and(|user| !user.is_string()) {
+        let more = fields.has_more_than(&["accountId", "useAccountCookie", "userId"]);
+        if !good || more || user.is_some_and(|user| !user.is_string()) {
             fields.whole_problem("body", "Invalid input");
         }
         Selection(id.and_then(|id| id.as_str().map(AccountId::from_text)))
@@ -185,7 +194,7 @@ impl Endpoint for GetAccessToken {
 
     async fn run(call: Call, selection: Selection) -> Outcome {
         let found = account(&call, selection).await?;
-        let provider = call.app.providers.get(&found.account.provider_id).ok_or(NOT_SUPPORTED)?;
+        let provider = provider_of(&call, &found.account)?;
         let found = usable(&call, provider, found).await?;
         Ok(Reply::json(&AccessBody {
             access_token: clear(&found.tokens.access).unwrap_or(""),
@@ -211,7 +220,7 @@ impl Endpoint for RefreshToken {
 
     async fn run(call: Call, selection: Selection) -> Outcome {
         let found = account(&call, selection).await?;
-        let provider = call.app.providers.get(&found.account.provider_id).ok_or(NOT_SUPPORTED)?;
+        let provider = provider_of(&call, &found.account)?;
         if found.tokens.refresh.is_none() {
             return Err(refused("REFRESH_TOKEN_NOT_FOUND", "Refresh token not found"));
         }
