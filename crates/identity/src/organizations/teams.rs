@@ -36,6 +36,12 @@ const LIST: &str = concat!(
     columns!(),
     " FROM teams t WHERE t.organization_id = $1 ORDER BY t.created_at, t.id LIMIT 1000"
 );
+const LIST_COUNTED: &str = concat!(
+    "SELECT ",
+    columns!(),
+    ", (SELECT COUNT(*) FROM team_members own WHERE own.team_id = t.id)
+      FROM teams t WHERE t.organization_id = $1 ORDER BY t.created_at, t.id LIMIT 1000"
+);
 const COUNT: &str = "SELECT COUNT(*) FROM teams WHERE organization_id = $1";
 // Whoever has left an organization is in none of its teams.
 const OF_USER: &str = concat!(
@@ -105,6 +111,11 @@ fn by_id(tx: &mut Tx<'_>, id: &TeamId) -> Result<Option<Team>, Error> {
 
 pub fn list(tx: &mut Tx<'_>, organization: &OrganizationId) -> Result<Vec<Team>, Error> {
     tx.query(LIST, params![organization.as_str()], Team::read)
+}
+
+/// [`list`] with how many are in each.
+pub fn list_counted(tx: &mut Tx<'_>, organization: &OrganizationId) -> Result<Vec<(Team, i64)>, Error> {
+    tx.query(LIST_COUNTED, params![organization.as_str()], |row| Ok((Team::read(row)?, row.get(5)?)))
 }
 
 /// Teams that a user is in, in all organizations.

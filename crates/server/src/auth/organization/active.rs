@@ -202,7 +202,7 @@ struct Full {
     organization: Organization,
     invitations: Vec<Invitation>,
     members: Vec<(Member, Person)>,
-    teams: Vec<Team>,
+    teams: Vec<(Team, i64)>,
 }
 
 #[derive(Serialize)]
@@ -211,7 +211,16 @@ struct FullBody<'a> {
     organization: OrganizationBody<'a>,
     invitations: Vec<InvitationBody<'a>>,
     members: Vec<MemberBody<'a>>,
-    teams: Vec<TeamBody<'a>>,
+    teams: Vec<CountedTeam<'a>>,
+}
+
+/// This route alone tells how many are in a team.
+#[derive(Serialize)]
+struct CountedTeam<'a> {
+    #[serde(flatten)]
+    team: TeamBody<'a>,
+    #[serde(rename = "memberCount")]
+    member_count: i64,
 }
 
 impl Endpoint for GetFullOrganization {
@@ -243,7 +252,7 @@ impl Endpoint for GetFullOrganization {
             let own = members::of_user(tx, &organization.id, &user)?.ok_or(Refusal::NotAMember)?;
             let invitations = invitations::visible_to(&own, invitations::list(tx, &organization.id)?);
             let members = members::list(tx, &organization.id, most)?;
-            let teams = teams::list(tx, &organization.id)?;
+            let teams = teams::list_counted(tx, &organization.id)?;
             Ok(Full { organization, invitations, members, teams })
         });
         match found.await {
@@ -251,7 +260,11 @@ impl Endpoint for GetFullOrganization {
                 organization: OrganizationBody::stored(&full.organization),
                 invitations: shaped(&full.invitations),
                 members: MemberBody::list(&full.members),
-                teams: shaped(&full.teams),
+                teams: full
+                    .teams
+                    .iter()
+                    .map(|(team, count)| CountedTeam { team: team.into(), member_count: *count })
+                    .collect(),
             })),
             Err(refusal) => Err(refused(&call, refusal).await),
         }
