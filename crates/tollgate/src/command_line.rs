@@ -123,6 +123,11 @@ enum UserCommand {
         /// Address or id
         user: String,
     },
+    /// Take away the second factor of somebody who has lost it; passkeys stay
+    ResetSecondFactor {
+        /// Address or id
+        user: String,
+    },
     /// Delete a user with everything that belongs to them
     Delete {
         /// Address or id
@@ -243,6 +248,9 @@ fn carry_out(arguments: Arguments, environment: &Environment, terminal: &Termina
                 commands::user::ban(load(), &user, &reason, until.as_deref(), terminal)
             }
             UserCommand::Unban { user } => commands::user::unban(load(), &user, terminal),
+            UserCommand::ResetSecondFactor { user } => {
+                commands::user::reset_second_factor(load(), &user, terminal)
+            }
             UserCommand::Delete { user, yes } => commands::user::delete(load(), &user, yes, terminal),
         },
         Command::Credits(command) => match command {

@@ -7,7 +7,7 @@ use gate::arrival::{tell_created, welcome};
 use gate::departure::{Revocation, delete_user, tell_revoked};
 use identity::passwords::{self, Policy, Weakness, Workspace};
 use identity::users::{self, NewUser};
-use identity::{EmailAddress, User, accounts, sessions};
+use identity::{EmailAddress, User, accounts, passkeys, second_factor, sessions};
 use kernel::{Millis, Secret, UserId, Vault, random};
 use serde_json::{Value, json};
 use std::io::{IsTerminal as _, Read as _, Write as _};
@@ -124,9 +124,14 @@ pub fn show(loaded: Loaded, who: &str, terminal: &Terminal) -> Outcome {
     let vault = deployment.vault()?;
     let user = find(&deployment, who)?;
     let id = user.id.clone();
-    let (live, linked) = deployment
-        .read(move |tx| Ok((sessions::list_live(tx, &vault, &id, now())?, accounts::list(tx, &id)?)))?;
-    let methods: Vec<String> = linked.into_iter().map(|account| account.provider_id).collect();
+    let (live, linked, keys) = deployment.read(move |tx| {
+        let live = sessions::list_live(tx, &vault, &id, now())?;
+        Ok((live, accounts::list(tx, &id)?, passkeys::list(tx, &id)?))
+    })?;
+    let mut methods: Vec<String> = linked.into_iter().map(|account| account.provider_id).collect();
+    if !keys.is_empty() {
+        methods.push(format!("passkey ({})", keys.len()));
+    }
     let verified = if user.email_verified { "verified" } else { "not verified" };
     let mut text = format!(
         "{}  {} ({verified})\nname      {}\nrole      {}\nmethods   {}\nsessions  {}\ncreated   {}",
@@ -138,12 +143,17 @@ pub fn show(loaded: Loaded, who: &str, terminal: &Terminal) -> Outcome {
         live.len(),
         user.created_at.iso()
     );
+    if user.two_factor_enabled {
+        text.push_str("\nsecond    on: asked for after the password");
+    }
     if user.banned {
         let until = user.ban_expires.map_or("for ever".to_owned(), |end| format!("until {}", end.iso()));
         text.push_str(&format!("\nbanned    {until}: {}", user.ban_reason.as_deref().unwrap_or_default()));
     }
     let mut json = to_json(&user);
     json["methods"] = methods.into();
+    json["second_factor"] = user.two_factor_enabled.into();
+    json["passkeys"] = keys.len().into();
     json["sessions"] = live.len().into();
     terminal.result(&text, &json);
     Ok(())
@@ -188,6 +198,33 @@ pub fn unban(loaded: Loaded, who: &str, terminal: &Terminal) -> Outcome {
         false => format!("{} was not banned; nothing has changed.", user.email),
     };
     terminal.result(&text, &json!({"id": user.id.as_str(), "email": user.email, "banned": false}));
+    Ok(())
+}
+
+/// For somebody whose telephone is gone, and the paper with the codes, too.
+pub fn reset_second_factor(loaded: Loaded, who: &str, terminal: &Terminal) -> Outcome {
+    let deployment = Deployment::open(loaded)?;
+    let vault = deployment.vault()?;
+    let user = find(&deployment, who)?;
+    let id = user.id.clone();
+    let there = deployment.write(move |tx| {
+        users::take_turn(tx, &id)?;
+        second_factor::reset(tx, &vault, &id, now())?;
+        users::exists(tx, &id)
+    });
+    still_there(there?, who)?;
+    let text = match user.two_factor_enabled {
+        true => format!(
+            "{} signs in with the password alone now; authenticator app, backup codes and trusted devices are worth nothing any more. \
+             Sessions and passkeys stay.",
+            user.email
+        ),
+        false => format!("{} had no second factor; nothing has changed for sign-ins.", user.email),
+    };
+    terminal.result(
+        &text,
+        &json!({"id": user.id.as_str(), "email": user.email, "second_factor": false, "had_one": user.two_factor_enabled}),
+    );
     Ok(())
 }
 

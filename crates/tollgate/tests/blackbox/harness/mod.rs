@@ -17,6 +17,7 @@
 #![allow(dead_code)]
 
 pub mod app;
+pub mod authenticator;
 pub mod browser;
 pub mod credits;
 pub mod database;
