@@ -15,18 +15,15 @@ pub fn run(files: &[String]) -> Outcome {
     if !exists() {
         return Err(format!("there is no {}/package.json", folder().display()));
     }
-    // The whole workspace's features, so that `cargo xtask test` finds the same build.
-    shell::run(shell::cargo().args([
-        "build",
-        "--locked",
-        "--workspace",
-        "--bin",
-        "tollgate",
-        "--bin",
-        "till",
-    ]))?;
+    build()?;
     let services = Services::start()?;
     run_against(&services, files)
+}
+
+/// The whole workspace's features, so that `cargo xtask test` finds the same build.
+pub fn build() -> Outcome {
+    let programs = ["--bin", "tollgate", "--bin", "till"];
+    shell::run(shell::cargo().args(["build", "--locked", "--workspace"]).args(programs))
 }
 
 pub fn exists() -> bool {
@@ -38,18 +35,23 @@ pub fn run_against(services: &Services, files: &[String]) -> Outcome {
     check_node()?;
     let chromium = chromium()?;
     let binary = binary()?;
-    let here = |program: &str| {
-        let mut command = shell::command(program);
-        command.current_dir(folder());
-        command
-    };
-    shell::run(here("npm").args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]))?;
+    install()?;
     let mut tests: Command = here("node");
     tests.arg("--test").args(files);
     tests.env(CHROMIUM, chromium);
     tests.env("TOLLGATE_BIN", &binary).env("TILL_BIN", binary.with_file_name("till"));
     tests.envs(services.environment());
     shell::run(&mut tests)
+}
+
+pub fn install() -> Outcome {
+    shell::run(here("npm").args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]))
+}
+
+fn here(program: &str) -> Command {
+    let mut command = shell::command(program);
+    command.current_dir(folder());
+    command
 }
 
 fn folder() -> PathBuf {
@@ -84,9 +86,9 @@ fn chromium() -> Result<PathBuf, String> {
     })
 }
 
-fn check_node() -> Outcome {
+pub fn check_node() -> Outcome {
     let advice = format!(
-        "The conformance tests need Node.js {NODE_AT_LEAST} or newer with npm: https://nodejs.org/en/download, \
+        "These tests need Node.js {NODE_AT_LEAST} or newer with npm: https://nodejs.org/en/download, \
          `nvm install {NODE_AT_LEAST}`, or `apt-get install nodejs npm` where that is new enough"
     );
     let version = shell::output(shell::command("node").arg("--version"))

@@ -225,7 +225,8 @@ fn refuse_dependency(room: &str, used: &str, for_tests: bool) -> Option<String> 
         let allowed = room == "tollgate" && for_tests;
         return (!allowed).then(|| format!("{used} is for apps; no room of the server uses it"));
     }
-    let order = "tollgate → server → gate → billing → {identity, credits} → {mail, hooks, oidc} → store → kernel";
+    let order =
+        "tollgate → server → gate → billing → {identity, credits} → {mail, hooks, oidc} → store → kernel";
     match (floor_of(room), floor_of(used)) {
         (None, _) => Some(format!("a new room: give {room} its place in xtask/src/house.rs")),
         (Some(above), Some(below)) if above >= below => {

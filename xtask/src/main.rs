@@ -16,6 +16,7 @@ mod services;
 mod shell;
 mod spdx;
 mod test;
+mod typescript;
 
 use std::process::ExitCode;
 
@@ -32,6 +33,7 @@ const SUBJECTS: &[Subject] = &[
     Subject { name: "test", usage: test::USAGE, run: test::run },
     Subject { name: "conformance", usage: conformance::USAGE, run: conformance::run },
     Subject { name: "python", usage: python::USAGE, run: python::run },
+    Subject { name: "typescript", usage: typescript::USAGE, run: typescript::run },
     Subject { name: "bench", usage: bench::USAGE, run: bench::run },
     Subject { name: "house", usage: house::USAGE, run: house::run },
     Subject { name: "deny", usage: deny::USAGE, run: deny::run },

@@ -4,7 +4,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::services::Services;
-use crate::{Outcome, conformance, deny, house, python, shell};
+use crate::{Outcome, conformance, deny, house, python, shell, typescript};
 
 pub const USAGE: &str = "test [--long] [--only FILTER]     everything a change must pass; --only: just the Rust tests whose name has FILTER";
 
@@ -25,6 +25,7 @@ pub fn run(arguments: &[String]) -> Outcome {
             report.step("tests", || shell::run(&mut tests(&options, &services)));
             if options.only.is_none() && conformance::exists() {
                 report.step("conformance", || conformance::run_against(&services, &[]));
+                report.step("typescript", || typescript::run_against(&services));
             }
             if options.only.is_none() {
                 report.step("python", python::run_against_binary);
