@@ -9,6 +9,7 @@
 mod harness;
 
 mod accounts;
+mod anonymous;
 mod backups;
 mod bearer;
 mod billing_dev;
@@ -79,5 +80,8 @@ mod secret_rotation;
 mod secrets_at_rest;
 mod sessions;
 mod sign_in;
+mod sign_in_by_mail;
 mod slow_clients;
 mod survival;
+mod tokens;
+mod usernames;
