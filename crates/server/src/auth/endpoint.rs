@@ -9,7 +9,9 @@ use crate::openapi::{Auth, Door, Field, Kind, RouteDoc};
 use crate::settings::Switch;
 use axum::response::Response;
 use http::StatusCode;
-use http::header::{ACCESS_CONTROL_EXPOSE_HEADERS, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, SET_COOKIE};
+use http::header::{
+    ACCESS_CONTROL_EXPOSE_HEADERS, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, SET_COOKIE,
+};
 use http::request::Parts;
 use identity::LiveSession;
 use identity::api_keys::ApiKey;
@@ -337,6 +339,11 @@ impl Reply {
     pub fn grant(mut self, grant: Grant) -> Reply {
         self.grant = Some(grant);
         self
+    }
+
+    /// No cache may keep it; not everything says so, because clients compare headers.
+    pub fn uncached(self) -> Reply {
+        self.header_text("cache-control", "no-store").header_text("pragma", "no-cache")
     }
 
     /// Nothing for a browser to keep.

@@ -17,7 +17,7 @@ pub enum Failure {
     Coded { status: StatusCode, code: &'static str, message: &'static str },
     /// An error in the form of OAuth, as the device flow answers.
     #[error("{error}: {description}")]
-    OAuth { status: StatusCode, error: &'static str, description: String },
+    OAuth { status: StatusCode, error: &'static str, description: String, uncached: bool },
     /// An API key was used too often, or its uses are used up.
     #[error("{code}")]
     KeyLimited { code: &'static str, message: &'static str, wait: Option<i64> },
@@ -157,8 +157,9 @@ impl Failure {
                 answer(status, message, Some(code))
             }
             Failure::Coded { status, code, message } => answer(status, message, Some(code)),
-            Failure::OAuth { status, error, description } => {
-                Reply::json(&OAuthBody { error, error_description: &description }).status(status)
+            Failure::OAuth { status, error, description, uncached } => {
+                let reply = Reply::json(&OAuthBody { error, error_description: &description }).status(status);
+                if uncached { reply.uncached() } else { reply }
             }
             Failure::KeyLimited { code, message, wait } => {
                 let details = wait.map(|milliseconds| Details { try_again_in: milliseconds });

@@ -1,11 +1,11 @@
 //! What the device asks: for a code, and again and again whether somebody has approved it.
 
-use super::{bad, uncached};
 use crate::auth::beginning::{Beginning, Entry, enter};
 use crate::auth::endpoint::{Access, BodyKind, Call, Endpoint, Outcome, Reply, Spec};
 use crate::auth::error::Failure;
 use crate::auth::fields::Fields;
 use crate::settings::Switch;
+use http::StatusCode;
 use identity::LiveSession;
 use identity::device_codes::{self, Polled};
 use kernel::{random, time};
@@ -13,6 +13,16 @@ use serde_json::json;
 use store::Tx;
 
 const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:device_code";
+/// Whatever a device is told, no cache may keep it.
+fn bad(error: &'static str, description: &str) -> Failure {
+    Failure::OAuth {
+        status: StatusCode::BAD_REQUEST,
+        error,
+        description: description.to_owned(),
+        uncached: true,
+    }
+}
+
 /// In UTF-16 code units; more is no client's id or scope.
 const LONGEST: usize = 512;
 
@@ -78,7 +88,7 @@ impl Endpoint for DeviceCode {
             "expires_in": device_codes::lifetime() / time::SECOND,
             "interval": interval / time::SECOND,
         });
-        Ok(uncached(Reply::json(&body)))
+        Ok(Reply::json(&body).uncached())
     }
 }
 
@@ -127,7 +137,7 @@ impl Endpoint for DeviceToken {
                     "expires_in": seconds,
                     "scope": scope.unwrap_or_default(),
                 });
-                Ok(uncached(Reply::json(&body)))
+                Ok(Reply::json(&body).uncached())
             }
             Told::Not(polled) => Err(answer(&polled)),
             Told::Shut => Err(bad("access_denied", "Access denied")),

@@ -8,18 +8,13 @@ mod decide;
 pub use ask::{DeviceCode, DeviceToken};
 pub use decide::{DeviceApprove, DeviceDeny, DeviceLook};
 
-use super::endpoint::Reply;
 use super::error::Failure;
 use http::StatusCode;
 
 fn refused(status: StatusCode, error: &'static str, description: &str) -> Failure {
-    Failure::OAuth { status, error, description: description.to_owned() }
+    Failure::OAuth { status, error, description: description.to_owned(), uncached: false }
 }
 
 fn bad(error: &'static str, description: &str) -> Failure {
     refused(StatusCode::BAD_REQUEST, error, description)
-}
-
-fn uncached(reply: Reply) -> Reply {
-    reply.header_text("cache-control", "no-store").header_text("pragma", "no-cache")
 }
