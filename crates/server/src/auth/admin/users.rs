@@ -16,6 +16,7 @@ use crate::auth::username::{self, Names};
 use crate::settings::Switch;
 use gate::arrival::{tell_created, welcome};
 use gate::departure::{Revocation, delete_user, tell_revoked};
+use http::StatusCode;
 use identity::admin::{self, Changed, Changes, Refusal};
 use identity::users::{self, NewUser};
 use identity::{EmailAddress, User, accounts};
@@ -346,7 +347,7 @@ impl Endpoint for RemoveUser {
 }
 
 impl Endpoint for HasPermission {
-    type Input = Vec<(String, Vec<String>)>;
+    type Input = Option<Vec<(String, Vec<String>)>>;
     const SPEC: Spec =
         Spec::post("/admin/has-permission", Access::SignedIn, "Tells whether one's role allows something")
             .of(Switch::Admin)
@@ -354,11 +355,13 @@ impl Endpoint for HasPermission {
 
     fn read(fields: &mut Fields) -> Self::Input {
         fields.need_object();
-        fields.permissions("permissions")
+        fields.permissions()
     }
 
     /// About the caller, whomever else the body names.
     async fn run(call: Call, asked: Self::Input) -> Outcome {
+        let passed = "invalid permission check. no permission(s) were passed.";
+        let asked = asked.ok_or(Failure::Message(StatusCode::BAD_REQUEST, passed))?;
         let live = call.signed_in()?;
         let asked: Vec<(&str, Vec<&str>)> = asked
             .iter()

@@ -61,18 +61,25 @@ impl Fields {
         texts
     }
 
-    /// Names of things with what is to be done to each, as permissions are asked for.
-    pub fn permissions(&mut self, name: &'static str) -> Vec<(String, Vec<String>)> {
-        let value = self.record(name);
+    /// Names of things with what is to be done to each, as permissions are asked for. `None` where they stand under the
+    /// name that they had once; exactly one of the two has to be there.
+    pub fn permissions(&mut self) -> Option<Vec<(String, Vec<String>)>> {
+        let name = "permissions";
+        self.is_a(name, true, Kind::Object);
+        let once = self.member("permission").is_some();
+        let asked = self.member(name).cloned();
+        if self.object().is_some() && once == asked.is_some() {
+            self.issues.push("[body] Invalid input".into());
+        }
+        let asked = asked.filter(|_| !once)?;
         let texts = |value: &Value| -> Option<Vec<String>> {
             value.as_array()?.iter().map(|item| item.as_str().map(str::to_owned)).collect()
         };
-        let mut read = Vec::new();
-        for (resource, actions) in value.as_object().into_iter().flatten() {
-            match texts(actions) {
-                Some(actions) => read.push((resource.clone(), actions)),
-                None => self.problem(name, "Invalid input: expected lists of strings"),
-            }
+        let read: Option<Vec<_>> = asked.as_object().and_then(|asked| {
+            asked.iter().map(|(resource, actions)| Some((resource.clone(), texts(actions)?))).collect()
+        });
+        if read.is_none() {
+            self.issues.push("[body] Invalid input".into());
         }
         read
     }
@@ -81,7 +88,10 @@ impl Fields {
     pub fn id(&mut self, name: &'static str) -> String {
         self.ask(name, true, false);
         match self.member(name) {
-            None => "undefined".into(),
+            None => {
+                self.expected(name, "string", "undefined");
+                String::new()
+            }
             Some(Value::String(text)) => text.clone(),
             Some(value) => value.to_string(),
         }

@@ -192,7 +192,7 @@ impl Endpoint for List {
 }
 
 impl Endpoint for HasPermission {
-    type Input = (Option<String>, Vec<(String, Vec<String>)>);
+    type Input = (Option<String>, Option<Vec<(String, Vec<String>)>>);
     const SPEC: Spec = Spec::post(
         "/organization/has-permission",
         Access::SignedIn,
@@ -202,7 +202,7 @@ impl Endpoint for HasPermission {
 
     fn read(fields: &mut Fields) -> Self::Input {
         fields.need_object();
-        (fields.maybe_text("organizationId"), fields.permissions("permissions"))
+        (fields.maybe_text("organizationId"), fields.permissions())
     }
 
     async fn run(call: Call, (id, asked): Self::Input) -> Outcome {
@@ -212,6 +212,7 @@ impl Endpoint for HasPermission {
         let role: Option<String> = role.await.map_err(|error: store::Error| error)?;
         let role =
             role.ok_or_else(|| USER_IS_NOT_A_MEMBER_OF_THE_ORGANIZATION.with(StatusCode::UNAUTHORIZED))?;
+        let asked = asked.unwrap_or_default();
         let asked = asked.iter().map(|(name, verbs)| (name.as_str(), verbs.iter().map(String::as_str)));
         let success = permissions::allows_all(&role, asked);
         Ok(Reply::json(&json!({ "error": null, "success": success })))
