@@ -21,6 +21,7 @@ const LEFT_NOW: &str = "
     SELECT 0 AS what, seq AS a, owed AS b, hold_count AS c, drawn AS d FROM credit_accounts WHERE id = $1
     UNION ALL
     SELECT 1, no, remaining, 0, '' FROM credit_lots WHERE account_id = $1 AND remaining > 0";
+const TIME: &str = "SELECT created_at FROM credit_entries WHERE account_id = $1 AND seq = $2";
 const COUNTS: &str = "SELECT hold_count, lot_count FROM credit_accounts WHERE id = $1";
 /// An end that is written down is exact; one that nobody has settled yet came when it had to.
 const HELD: &str = "
@@ -41,6 +42,8 @@ pub struct Past {
     owner: Owner,
     unit: String,
     at: Millis,
+    /// Of the last entry up to then.
+    last_at: Millis,
     /// Entries still to be added up (or taken off, when the moment is nearer to now than to the beginning).
     entries: Range,
     backwards: bool,
@@ -79,6 +82,7 @@ impl Past {
         let account = AccountId::of(owner, unit);
         let Some(newest) = newest(tx, &account)? else { return Ok(None) };
         let last = first_since(tx, &account, newest, at.plus(1))? - 1;
+        let last_at = tx.query_opt(TIME, params![account.as_str(), last], |row| row.get(0))?;
         let counts = |row: &Row<'_>| Ok((row.get::<i64>(0)?, row.get::<i64>(1)?));
         let (holds, lot_count) = tx.query_one(COUNTS, params![account.as_str()], counts)?;
         let mut past = Past {
@@ -86,6 +90,7 @@ impl Past {
             owner: owner.clone(),
             unit: unit.to_string(),
             at,
+            last_at: last_at.unwrap_or(Millis(0)),
             entries: Range { after: 0, last },
             backwards: false,
             holds: Range { after: 0, last: holds },
@@ -189,6 +194,7 @@ impl Past {
     fn carry_over(&mut self) -> i64 {
         let carried = self.alive.iter().filter(|lot| lot.carried).map(|lot| lot.remaining).sum();
         let mut account = Account {
+            last_at: self.last_at,
             owed: self.owed,
             lot_count: self.lot_count,
             carried,

@@ -474,7 +474,7 @@ pub const KEYS: &[Key] = &[
         "gate.rules",
         Toml { form: "list of tables", example: RULES },
         Is("[]"),
-        "What requests ask for, by path and methods; the first rule that matches decides, and what none speaks of needs a session: `[{ path = \"/admin/*\", role = \"admin\" }, { path = \"/api/images/*\", methods = [\"POST\"], feature = \"image.generate\" }, { path = \"/assets/*\", public = true }]`. A rule may have `guest`, too. See docs/reference/gate.md.",
+        "What requests ask for, by path and methods; the first rule that matches decides, and what none speaks of needs a session: `[{ path = \"/admin/*\", role = \"admin\" }, { path = \"/api/images/*\", methods = [\"POST\"], feature = \"image.generate\" }, { path = \"/assets/*\", public = true }]`. A rule may have `entitlement` and `guest`, too. See docs/reference/gate.md.",
     ),
     key(
         "stripe.secret_key",
@@ -516,7 +516,7 @@ pub const KEYS: &[Key] = &[
         "stripe.plans",
         Toml { form: "table", example: PLANS },
         Is("{}"),
-        "Credits for every period that is paid, by name: as a pack, with `interval` (day, week, month, year), `trial_days`, `trial_credits` and `features` that it turns on. What is left of a period's credits ends with the period.",
+        "Credits for every period that is paid, by name: as a pack, with `interval` (day, week, month, year), `trial_days`, `trial_credits`, `features` that it turns on, and `rollover` for what is left of a period's credits: `none` (it ends), `full`, or `capped` with a `rollover_cap`.",
     ),
     key(
         "stripe.on_dispute",

@@ -274,6 +274,39 @@ fn wishes_that_cannot_be_sold_are_explained(engine: Engine) {
 }
 on_both_engines!(wishes_that_cannot_be_sold_are_explained);
 
+/// The seller's own domain for checkouts is not the one that a form may lead to: a page goes on from there.
+fn a_checkout_at_another_domain_is_reached_by_a_page_of_its_own(engine: Engine) {
+    let mut shop = Shop::open(engine);
+    let till = shop.till.base_url().to_owned();
+    // To the server the payment service is at one name, and its pages are at another.
+    let apart = till.replace("127.0.0.1", "localhost");
+    shop.server.reconfigure(&format!("[stripe]\napi_base = \"{apart}\"\n"));
+    shop.server.stop();
+    shop.server.restart();
+    shop.point_webhooks_at(&shop.server);
+    let mut ada = shop.buyer();
+    let answer = ada.browser.send(Request::form("/billing/checkout", &[("item", "small")])).expect(200);
+    assert!(
+        words(&answer).contains("You pay at 127.0.0.1 and come back here afterwards."),
+        "{}",
+        answer.text()
+    );
+    let policy = answer.header("Content-Security-Policy").expect("a policy").to_owned();
+    assert!(policy.contains(&apart) && !policy.contains(&till), "{policy}");
+    // The link and the page's own way lead to the same place, which takes the payment.
+    let html = answer.text();
+    let target = html.split("<a class=\"button\" href=\"").nth(1).and_then(|rest| rest.split('"').next());
+    let target = target.expect("a link").replace("&#x2f;", "/");
+    assert!(target.starts_with(&till), "{target}");
+    assert!(html.replace("&#x2f;", "/").contains(&format!("content=\"0;url={target}\"")), "{html}");
+    shop.till.pay(target.rsplit('/').next().expect("a session")).expect("it is paid");
+    shop.settled();
+    assert_eq!(ada.balance(), 500);
+    let portal = ada.browser.send(Request::form("/billing/portal", &[])).expect(200);
+    assert!(words(&portal).contains("You pay at 127.0.0.1"), "{}", portal.text());
+}
+on_both_engines!(a_checkout_at_another_domain_is_reached_by_a_page_of_its_own);
+
 /// The form is no way around the limits of the door behind it.
 fn guessing_by_the_form_is_slowed_like_any_other(engine: Engine) {
     let server = Server::with(engine, "[rate_limit]\nenabled = true\n");

@@ -146,6 +146,20 @@ impl Shop {
         });
     }
 
+    /// The periods of these lots are over since yesterday, and nobody has looked.
+    pub fn periods_end(&self, lots: &str) {
+        const MONTHS: i64 = 100 * kernel::time::DAY;
+        let database = &self.server.database;
+        let ending = "NOT ended AND expires_at < 9223372036854775807";
+        let moved = database.shift("credit_lots", "expires_at", -MONTHS, &format!("{ending} AND {lots}"));
+        assert!(moved > 0, "no period runs");
+        // What a server has in memory of these accounts is old with that.
+        database.execute(&format!(
+            "UPDATE credit_accounts SET version = version + 1, next_due = next_due - {MONTHS}
+             WHERE next_due < 9223372036854775807 AND id IN (SELECT account_id FROM credit_lots WHERE {ending})"
+        ));
+    }
+
     /// For what waits in the inbox.
     pub fn time_passes(&self, milliseconds: i64) {
         for column in ["due_at", "leased_until"] {
