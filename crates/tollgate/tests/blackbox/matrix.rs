@@ -57,18 +57,18 @@ impl Caller {
 }
 
 /// What a request may name: the caller's own, or for [`Caller::Other`] somebody else's.
-struct Things {
-    user_id: String,
-    email: String,
-    session_token: String,
-    account_id: String,
+pub struct Things {
+    pub user_id: String,
+    pub email: String,
+    pub session_token: String,
+    pub account_id: String,
     /// Of the backend that passes the request on.
     service_key: String,
     /// Different for each request.
-    number: usize,
+    pub number: usize,
 }
 
-struct Row {
+pub struct Row {
     method: &'static str,
     path: &'static str,
     /// A request that only the caller can be the reason to refuse.
@@ -76,7 +76,7 @@ struct Row {
     expected: [u16; 11],
 }
 
-const fn row(
+pub const fn row(
     method: &'static str,
     path: &'static str,
     expected: [u16; 11],
@@ -89,7 +89,7 @@ const fn everybody(status: u16) -> [u16; 11] {
     [status; 11]
 }
 
-const fn members(status: u16) -> [u16; 11] {
+pub const fn members(status: u16) -> [u16; 11] {
     [401, status, status, 401, 401, 401, status, 401, 401, status, 401]
 }
 
@@ -116,6 +116,10 @@ const PASSED_ON: [u16; 11] = [401, 200, 200, 401, 401, 401, 403, 401, 401, 401, 
 const fn led_in(status: u16) -> [u16; 11] {
     [303, status, status, 303, 303, 303, status, 303, 303, 303, 303]
 }
+
+/// A key that does not belong to the caller is none.
+///                             nobody in   stale exp. rev. ban. other key  forg. bearer guest
+const OWN_KEYS: [u16; 11] = [401, 200, 200, 401, 401, 401, 404, 401, 401, 200, 401];
 
 const ENTRANCE: [u16; 11] = [200, 303, 303, 200, 200, 200, 303, 200, 200, 200, 200];
 
@@ -188,6 +192,29 @@ const ROWS: &[Row] = &[
     row("GET", "/api/auth/token", members(200), |_| Request::get("/api/auth/token")),
     row("GET", "/api/auth/jwks", everybody(200), |_| Request::get("/api/auth/jwks")),
     row("POST", "/api/auth/sign-out", everybody(200), |_| post("/sign-out", json!({}))),
+    row("POST", "/api/auth/sign-in/social", everybody(200), |_| {
+        post("/sign-in/social", json!({"provider": "github", "callbackURL": "/"}))
+    }),
+    // Whoever comes back from a provider is led on, with what is wrong.
+    row("GET", "/api/auth/callback/{provider}", everybody(302), |_| {
+        Request::get("/api/auth/callback/github?code=x&state=never-begun")
+    }),
+    row("POST", "/api/auth/callback/{provider}", everybody(302), |_| {
+        Request::form("/api/auth/callback/github", &[("code", "x"), ("state", "never-begun")])
+    }),
+    row("POST", "/api/auth/link-social", members(200), |_| {
+        post("/link-social", json!({"provider": "github", "callbackURL": "/"}))
+    }),
+    // One's own is a password's, and has no tokens; another's is not found.
+    row("POST", "/api/auth/get-access-token", members(400), |things| {
+        post("/get-access-token", json!({"accountId": things.account_id, "userId": things.user_id}))
+    }),
+    row("POST", "/api/auth/refresh-token", members(400), |things| {
+        post("/refresh-token", json!({"accountId": things.account_id, "userId": things.user_id}))
+    }),
+    row("GET", "/api/auth/account-info", members(400), |things| {
+        Request::get(&format!("/api/auth/account-info?accountId={}", things.account_id))
+    }),
     row("GET", "/api/auth/list-sessions", fresh_members(200, 403), |_| {
         Request::get("/api/auth/list-sessions")
     }),
@@ -244,6 +271,30 @@ const ROWS: &[Row] = &[
     row("POST", "/api/auth/multi-session/revoke", HOLDERS, |things| {
         post("/multi-session/revoke", json!({"sessionToken": things.session_token}))
     }),
+    row("POST", "/api/auth/api-key/create", members(200), |_| post("/api-key/create", json!({"name": "matrix"}))),
+    row("GET", "/api/auth/api-key/list", members(200), |_| Request::get("/api/auth/api-key/list")),
+    row("GET", "/api/auth/api-key/get", OWN_KEYS, |things| {
+        Request::get(&format!("/api/auth/api-key/get?id=key-{}", things.user_id))
+    }),
+    row("POST", "/api/auth/api-key/update", OWN_KEYS, |things| {
+        post("/api-key/update", json!({"keyId": format!("key-{}", things.user_id), "name": "other"}))
+    }),
+    row("POST", "/api/auth/api-key/delete", OWN_KEYS, |things| {
+        post("/api-key/delete", json!({"keyId": format!("key-{}", things.user_id)}))
+    }),
+    // Of a code that no device shows: whoever may decide at all is told so.
+    row("POST", "/api/auth/device/code", everybody(200), |_| post("/device/code", json!({"client_id": "matrix"}))),
+    row("POST", "/api/auth/device/token", everybody(400), |_| {
+        let grant = "urn:ietf:params:oauth:grant-type:device_code";
+        post("/device/token", json!({"grant_type": grant, "device_code": "absent", "client_id": "matrix"}))
+    }),
+    row("GET", "/api/auth/device", everybody(400), |_| Request::get("/api/auth/device?user_code=22222222")),
+    row("POST", "/api/auth/device/approve", members(400), |_| {
+        post("/device/approve", json!({"userCode": "22222222"}))
+    }),
+    row("POST", "/api/auth/device/deny", members(400), |_| post("/device/deny", json!({"userCode": "22222222"}))),
+    row("GET", "/device", led_in(200), |_| Request::get("/device?user_code=22222222")),
+    row("POST", "/device", led_in(400), |_| Request::form("/device", &[("user_code", "22222222")])),
     // Whomever they name: the answer is about the caller.
     row("GET", "/api/auth/credits/balance", members(200), |things| own_credits(things, "balance")),
     row("GET", "/api/auth/credits/entries", members(200), |things| own_credits(things, "entries")),
@@ -421,6 +472,7 @@ const SIGNS_IN: &str = "signs-in@example.com";
 const SETTINGS: &str = "[accounts]\nchange_email = true\ndelete_user = true\n\
     [methods]\nusername = true\nmagic_link = true\nemail_code = true\nchange_email_by_code = true\n\
     anonymous = true\none_time_token = true\njwt = true\ndevice_authorization = true\n\
+    [providers.github]\nclient_id = \"matrix\"\nclient_secret = \"matrix\"\n\
     [stripe]\nsecret_key = \"sk_test_matrix\"\nwebhook_secrets = [\"whsec_matrix\"]\napi_base = \"http://127.0.0.1:9\"\n";
 
 fn post(path: &str, body: Value) -> Request {
@@ -641,6 +693,11 @@ fn person(server: &Server, email: &str) -> Person {
     let account_id =
         server.database.value(&format!("SELECT id FROM accounts WHERE user_id = {}", quoted(&id)));
     let account_id = account_id.expect("a sign-up makes an account");
+    // Nobody knows what this key is.
+    server.database.execute(&format!(
+        "INSERT INTO api_keys (id, user_id, key_hash, start, enabled, rate_limit_enabled, request_count, created_at, \
+         updated_at) VALUES ('key-{id}', '{id}', 'hash-{id}', '', TRUE, FALSE, 0, 1, 1)"
+    ));
     Person { browser, id, email: email.to_owned(), token: text(&made["token"]), account_id }
 }
 
@@ -656,19 +713,33 @@ fn multi_cookie(person: &Person) -> String {
 
 /// Routes that take an id or a token and are judged by who the caller is. Others that take one open to whoever was
 /// mailed it.
-const NAMES_A_THING: [&str; 7] = [
+const NAMES_A_THING: [&str; 13] = [
+    "/api/auth/api-key/create",
+    "/api/auth/api-key/get",
+    "/api/auth/api-key/update",
+    "/api/auth/account-info",
     "/api/auth/delete-user",
     "/api/auth/delete-user/callback",
+    "/api/auth/get-access-token",
     "/api/auth/multi-session/revoke",
     "/api/auth/multi-session/set-active",
+    "/api/auth/refresh-token",
     "/api/auth/revoke-session",
     "/api/auth/unlink-account",
     "/api/gate/authorize",
 ];
 /// A service key is the app's own: it reaches every owner.
 const OPENS_TO_THE_APP: [&str; 2] = ["/api/credits/", "/api/billing/"];
-const OPENS_TO_ITS_READER: [&str; 3] =
-    ["/api/auth/reset-password", "/api/auth/reset-password/{token}", "/api/auth/verify-email"];
+const OPENS_TO_ITS_READER: [&str; 8] = [
+    "/api/auth/callback/{provider}",
+    "/api/auth/device/code",
+    "/api/auth/device/token",
+    "/api/auth/link-social",
+    "/api/auth/reset-password",
+    "/api/auth/reset-password/{token}",
+    "/api/auth/sign-in/social",
+    "/api/auth/verify-email",
+];
 
 /// Files that are the same for everybody.
 const OPENS_TO_ALL: &str = "/assets/{file}";

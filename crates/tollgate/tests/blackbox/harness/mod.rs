@@ -25,6 +25,7 @@ pub mod gate;
 pub mod guest;
 pub mod guide;
 pub mod http;
+pub mod issuer;
 pub mod mail;
 pub mod mail_sink;
 pub mod output;
