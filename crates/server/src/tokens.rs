@@ -64,7 +64,11 @@ impl Tokens {
             let tend = move |tx: &mut store::Tx<'_>| {
                 signing_keys::tend(tx, &vault, every, now, &mut random::secure())
             };
-            keys = app.store.write(tend).await?;
+            keys = match app.store.write(tend).await {
+                // On a full disk reads go on: the keys that are there sign on.
+                Err(error) if error.is_unavailable() && keys.current(now).is_some() => keys,
+                tended => tended?,
+            };
         }
         let signer = Signer { keys: Arc::new(keys), loaded_at: now };
         *self.kept.write().unwrap_or_else(PoisonError::into_inner) = Some(signer.clone());

@@ -96,8 +96,7 @@ async fn answer(call: &Call, refresh: Refresh, tell_due: bool) -> Outcome {
     let Some(live) = resolved.session else {
         return Ok(uncached(Reply::bytes(b"null".to_vec()).cookies(cookies)));
     };
-    let bytes =
-        body(live.session.view(), live.user.view(), &live.token, tell_due.then_some(resolved.is_due));
+    let bytes = body(live.session.view(), live.user.view(), &live.token, tell_due.then_some(resolved.is_due));
     let claims = has_jwt(call).then(|| Claims::of(live.user.view()));
     stated(call, uncached(Reply::bytes(bytes).cookies(cookies)), claims).await
 }
@@ -109,7 +108,11 @@ fn has_jwt(call: &Call) -> bool {
 /// With the signed statement for services that check it by themselves, where there are such.
 async fn stated(call: &Call, reply: Reply, claims: Option<Claims>) -> Outcome {
     let Some(claims) = claims else { return Ok(reply) };
-    let token = jwt::sign(call, &claims).await?;
+    let token = match jwt::sign(call, &claims).await {
+        // The session was read, and that is what was asked for: the statement follows when there is a key.
+        Err(error) if error.is_unavailable() => return Ok(reply),
+        signed => signed?,
+    };
     // A picture in the user's row would make a header that no client takes; `/token` has it.
     Ok(if token.len() > LONGEST_HEADER { reply } else { reply.exposed(jwt::HEADER, &token) })
 }

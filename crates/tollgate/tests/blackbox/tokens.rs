@@ -180,6 +180,7 @@ fn a_key_is_replaced_in_time_and_no_token_is_refused_for_it(engine: Engine) {
     let (_, first) = verified(&token(&mut browser), &keys(&server));
     // Half an hour before its end.
     server.database.shift("signing_keys", "signs_from", -(90 * DAY - HOUR / 2), "1 = 1");
+    server.stop();
     server.restart();
     let mut browser = browser.at(&server);
     let published = keys(&server);
@@ -187,6 +188,7 @@ fn a_key_is_replaced_in_time_and_no_token_is_refused_for_it(engine: Engine) {
     let before = token(&mut browser);
     assert_eq!(verified(&before, &published).1, first);
     server.database.shift("signing_keys", "signs_from", -2 * HOUR, "1 = 1");
+    server.stop();
     server.restart();
     let mut browser = browser.at(&server);
     let after = token(&mut browser);
@@ -194,6 +196,7 @@ fn a_key_is_replaced_in_time_and_no_token_is_refused_for_it(engine: Engine) {
     assert_ne!(second, first, "services had the key before it signed");
     verified(&before, &keys(&server));
     server.database.shift("signing_keys", "signs_from", -2 * DAY, "1 = 1");
+    server.stop();
     server.restart();
     let left = keys(&server);
     assert_eq!(left.len(), 1);
