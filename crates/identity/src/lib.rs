@@ -8,6 +8,7 @@ pub mod admin;
 pub mod anonymous;
 pub mod api_keys;
 pub mod attempts;
+pub mod authjs;
 pub mod common_passwords;
 pub mod deployment;
 pub mod device_codes;
