@@ -76,7 +76,9 @@ pub fn judge(
     Ok(Step::Ask(Asked { challenge: challenges::open(tx, &app.vault, &user.id, now, rng)?, methods }))
 }
 
-/// The answer to a sign-in that stops here. It holds no token of any session, since there is none.
+/// The answer to a sign-in that stops here. Whoever was signed in here before is not the one who has just proven a
+/// password: cookies are cleared, and a client that keeps a token instead is given one that has never opened anything, in
+/// the place where the original sends that of a session which it has just deleted.
 pub fn ask(call: &Call, asked: &Asked, keep: Keep, method: Option<&str>, device: &Device) -> Outcome {
     let mut writer = Writer::new(&call.app, &call.names);
     if keep == Keep::Forget {
@@ -90,12 +92,16 @@ pub fn ask(call: &Call, asked: &Asked, keep: Keep, method: Option<&str>, device:
     if device.is_there {
         writer.clear(&call.names.trust_device);
     }
-    // Whoever was signed in here before is not the one who has just proven a password.
     writer.clear(&call.names.session_token);
     writer.clear(&call.names.session_data);
     writer.two_factor(&asked.challenge);
     let body = Body { two_factor_redirect: true, two_factor_methods: &asked.methods };
-    Ok(Reply::json(&body).cookies(writer.lines))
+    let reply = Reply::json(&body).cookies(writer.lines);
+    if !call.app.settings.methods.has(Switch::Bearer) {
+        return Ok(reply);
+    }
+    let nobodys = random::alphanumeric(&mut random::secure(), 32);
+    Ok(reply.exposed("set-auth-token", &call.app.signer.sign(&nobodys)))
 }
 
 /// What a trusted device keeps from now on.
