@@ -7,7 +7,8 @@ use crate::harness::database::quoted;
 use crate::harness::{Browser, Engine, Request, Response, Server, in_parallel};
 use crate::on_both_engines;
 
-const AS_SESSIONS: &str = "[methods]\napi_key_sessions = true\n[api_keys]\nrate_limit_max = 1000\n";
+const AS_SESSIONS: &str =
+    "[accounts]\ndelete_user = true\n[methods]\napi_key_sessions = true\n[api_keys]\nrate_limit_max = 1000\n";
 
 fn signed_up(server: &Server, email: &str) -> (Browser, String) {
     let mut browser = Browser::new(server);

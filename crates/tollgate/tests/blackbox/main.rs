@@ -9,6 +9,7 @@
 mod harness;
 
 mod accounts;
+mod admin;
 mod anonymous;
 mod api_keys;
 mod backups;
@@ -53,6 +54,8 @@ mod faults_redis;
 mod gate_authorize;
 mod gate_charges;
 mod gate_forward;
+mod gate_keys;
+mod gate_payers;
 mod gate_proxies;
 mod gate_sessions;
 mod guest_allowances;
@@ -67,6 +70,10 @@ mod instances;
 mod limits;
 mod mails;
 mod matrix;
+mod matrix_organizations;
+mod organization_members;
+mod organization_races;
+mod organizations;
 mod multi_session;
 mod one_time;
 mod operations;

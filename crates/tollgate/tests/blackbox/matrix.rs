@@ -11,6 +11,7 @@ use crate::harness::database::quoted;
 use crate::harness::guest::enter;
 use crate::harness::{Browser, Engine, PASSWORD, Request, Response, Server};
 use crate::on_both_engines;
+use crate::matrix_organizations;
 use crate::program::Program;
 
 /// Who calls. The order is that of the columns of [`ROWS`].
@@ -271,7 +272,9 @@ const ROWS: &[Row] = &[
     row("POST", "/api/auth/multi-session/revoke", HOLDERS, |things| {
         post("/multi-session/revoke", json!({"sessionToken": things.session_token}))
     }),
-    row("POST", "/api/auth/api-key/create", members(200), |_| post("/api-key/create", json!({"name": "matrix"}))),
+    row("POST", "/api/auth/api-key/create", members(200), |_| {
+        post("/api-key/create", json!({"name": "matrix"}))
+    }),
     row("GET", "/api/auth/api-key/list", members(200), |_| Request::get("/api/auth/api-key/list")),
     row("GET", "/api/auth/api-key/get", OWN_KEYS, |things| {
         Request::get(&format!("/api/auth/api-key/get?id=key-{}", things.user_id))
@@ -283,7 +286,9 @@ const ROWS: &[Row] = &[
         post("/api-key/delete", json!({"keyId": format!("key-{}", things.user_id)}))
     }),
     // Of a code that no device shows: whoever may decide at all is told so.
-    row("POST", "/api/auth/device/code", everybody(200), |_| post("/device/code", json!({"client_id": "matrix"}))),
+    row("POST", "/api/auth/device/code", everybody(200), |_| {
+        post("/device/code", json!({"client_id": "matrix"}))
+    }),
     row("POST", "/api/auth/device/token", everybody(400), |_| {
         let grant = "urn:ietf:params:oauth:grant-type:device_code";
         post("/device/token", json!({"grant_type": grant, "device_code": "absent", "client_id": "matrix"}))
@@ -292,7 +297,9 @@ const ROWS: &[Row] = &[
     row("POST", "/api/auth/device/approve", members(400), |_| {
         post("/device/approve", json!({"userCode": "22222222"}))
     }),
-    row("POST", "/api/auth/device/deny", members(400), |_| post("/device/deny", json!({"userCode": "22222222"}))),
+    row("POST", "/api/auth/device/deny", members(400), |_| {
+        post("/device/deny", json!({"userCode": "22222222"}))
+    }),
     row("GET", "/device", led_in(200), |_| Request::get("/device?user_code=22222222")),
     row("POST", "/device", led_in(400), |_| Request::form("/device", &[("user_code", "22222222")])),
     // Whomever they name: the answer is about the caller.
@@ -461,6 +468,10 @@ const ROWS: &[Row] = &[
     row("GET", "/openapi.json", everybody(200), |_| Request::get("/openapi.json")),
 ];
 
+fn all_rows() -> impl Iterator<Item = &'static Row> {
+    ROWS.iter().chain(matrix_organizations::ROWS)
+}
+
 /// Routes that answer everybody with 200 and whose body tells who was recognised: an invalid caller gets this one.
 const NOTHING: [(&str, &str); 3] = [
     ("/api/auth/get-session", "null"),
@@ -508,7 +519,7 @@ fn every_route_answers_every_caller_as_the_table_says(engine: Engine) {
     let mut stage = Stage::set(&server);
     let before = stage.bystanders();
     let mut wrong = Vec::new();
-    for row in ROWS {
+    for row in all_rows() {
         for (caller, expected) in CALLERS.into_iter().zip(row.expected) {
             let response = stage.call(row, caller);
             if response.status != expected {
@@ -531,8 +542,8 @@ on_both_engines!(every_route_answers_every_caller_as_the_table_says);
 #[track_caller]
 fn rows_and_routes_are_the_same(server: &Server) {
     let routes = documented(&Request::get("/openapi.json").send(server.address).expect("an answer").json());
-    let rows: BTreeSet<String> = ROWS.iter().map(|row| format!("{} {}", row.method, row.path)).collect();
-    assert_eq!(rows.len(), ROWS.len(), "a row stands twice");
+    let rows: BTreeSet<String> = all_rows().map(|row| format!("{} {}", row.method, row.path)).collect();
+    assert_eq!(rows.len(), all_rows().count(), "a row stands twice");
     let without_row: Vec<&String> = routes.difference(&rows).collect();
     let without_route: Vec<&String> = rows.difference(&routes).collect();
     assert!(without_row.is_empty() && without_route.is_empty(), "{without_row:?} {without_route:?}");
@@ -557,6 +568,8 @@ struct Stage<'a> {
     banned: Person,
     forged: Person,
     service_key: String,
+    /// Who belongs to everybody's organization.
+    colleague: String,
     count: usize,
 }
 
@@ -586,8 +599,10 @@ impl<'a> Stage<'a> {
         elsewhere.post("/api/auth/revoke-session", json!({"token": revoked.token})).expect(200);
         let banned = person(server, "banned@example.com");
         server.command(&["user", "ban", &banned.email]).expect_done();
-        Stage {
+        let colleague = signs_in.session()["user"]["id"].as_str().expect("an id").to_owned();
+        let stage = Stage {
             server,
+            colleague,
             victim: person(server, "victim@example.com"),
             expired,
             revoked,
@@ -595,12 +610,24 @@ impl<'a> Stage<'a> {
             forged: person(server, "forged@example.com"),
             service_key: server.service_key(),
             count: 0,
+        };
+        for person in [&stage.victim, &stage.expired, &stage.revoked, &stage.banned, &stage.forged] {
+            stage.furnish(&person.id, &person.email);
         }
+        stage
+    }
+
+    /// An organization of a person's own.
+    fn furnish(&self, user: &str, email: &str) {
+        matrix_organizations::furnish(self.server, user, email, &self.colleague);
     }
 
     fn call(&mut self, row: &Row, caller: Caller) -> Response {
         self.count += 1;
         let (browser, things) = self.cast(caller);
+        if row.path.starts_with("/api/auth/organization/") {
+            self.furnish(&things.user_id, &things.email);
+        }
         // Cookies of the answer are not kept: those who are refused come again.
         browser.clone().send((row.request)(&things))
     }
@@ -674,6 +701,9 @@ impl<'a> Stage<'a> {
                 let sql = format!("SELECT * FROM {table} WHERE {column} = {}", quoted(&person.id));
                 found.push_str(&format!("{:?}\n", self.server.database.rows(&sql)));
             }
+        }
+        for person in [&self.victim, &self.expired, &self.revoked, &self.banned, &self.forged] {
+            found.push_str(&matrix_organizations::belongings(self.server, &person.id));
         }
         for person in [&self.victim, &self.forged] {
             let sql = format!("SELECT * FROM sessions WHERE {} ORDER BY id", of(person));
@@ -757,7 +787,7 @@ fn every_route_that_takes_an_id_is_known() {
         .map(|(path, _)| path.as_str())
         .collect();
     let known: BTreeSet<&str> =
-        NAMES_A_THING.into_iter().chain(OPENS_TO_ITS_READER).chain([OPENS_TO_ALL]).collect();
+        NAMES_A_THING.into_iter().chain(matrix_organizations::NAMES_A_THING.iter().copied()).chain(OPENS_TO_ITS_READER).chain([OPENS_TO_ALL]).collect();
     assert_eq!(named, known);
 }
 
@@ -769,6 +799,7 @@ fn names_an_id(item: &Value) -> bool {
             || name.ends_with("token")
             || name == "accountid"
             || name.ends_with("userid")
+            || matrix_organizations::is_id(&name)
     };
     let operations = item.as_object().expect("a path lists methods").values();
     operations.into_iter().any(|operation| {
