@@ -58,7 +58,7 @@ pub(super) const ROUTE: RouteDoc =
             Field::new("metadata", Kind::Object).optional().note("Kept on the entry, at most 4 KiB"),
         ])
         .answers(&[
-            (200, "It may pass: `subject`, `user`, `session`, `features`, `charge`, `guest`"),
+            (200, "It may pass: `subject`, `user`, `session`, `charge`, `guest`; `features` where a plan turns some on"),
             (401, "`unauthenticated`: no valid session, nor a guest where one is asked for"),
             (402, "`insufficient_credits`: with `balance`, `available`, `required`, `unit`, `buy_url`"),
             (403, "`user_banned`, `user_mismatch` or `forbidden`; where an entitlement is missing its name is the `detail`, and there is a `buy_url`"),
@@ -143,7 +143,8 @@ async fn steps(
                 None => None,
                 Some((spend, key)) => Some(charge(gate, &passing, demand, spend, key, context).await?),
             };
-            Ok(answer(head, &passing.features, charge))
+            let features = judge::sells_features(gate).then_some(passing.features.as_slice());
+            Ok(answer(head, features, charge))
         }
         Looked::Denied(denied) => Err(Failure::Denied(denied)),
         // The allowance pays, so that nothing is charged.
@@ -326,13 +327,17 @@ fn push_time(out: &mut String, at: Millis) {
     push_text(out, at.iso_text().as_str());
 }
 
-fn answer(mut out: String, features: &[String], charge: Option<Answer>) -> Response {
-    out.push_str(",\"features\":[");
-    for (at, feature) in features.iter().enumerate() {
-        out.push_str(if at == 0 { "" } else { "," });
-        push_text(&mut out, feature);
+/// Features are told where plans turn some on.
+fn answer(mut out: String, features: Option<&[String]>, charge: Option<Answer>) -> Response {
+    if let Some(features) = features {
+        out.push_str(",\"features\":[");
+        for (at, feature) in features.iter().enumerate() {
+            out.push_str(if at == 0 { "" } else { "," });
+            push_text(&mut out, feature);
+        }
+        out.push(']');
     }
-    out.push_str("],\"charge\":");
+    out.push_str(",\"charge\":");
     match &charge {
         Some(charge) => push_charge(&mut out, charge),
         None => out.push_str("null"),
@@ -349,7 +354,7 @@ fn guest_answer(guest: &GuestId, standing: &Standing) -> String {
     let mut out = String::with_capacity(256);
     out.push_str("{\"subject\":{\"kind\":\"guest\",\"id\":");
     push_text(&mut out, guest.as_str());
-    out.push_str("},\"user\":null,\"session\":null,\"features\":[],\"charge\":null,\"guest\":");
+    out.push_str("},\"user\":null,\"session\":null,\"charge\":null,\"guest\":");
     push_standing(&mut out, standing);
     out.push('}');
     out

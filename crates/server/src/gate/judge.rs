@@ -243,6 +243,11 @@ pub(super) fn entitled(gate: &Gate, demand: &Demand, passing: &Passing) -> Resul
     Err(Failure::NotEntitled { feature: lacking.to_owned(), buy_url })
 }
 
+/// Whether there is a plan that turns something on.
+pub(super) fn sells_features(gate: &Gate) -> bool {
+    gate.app.billing.as_ref().is_some_and(|desk| desk.tools().terms.catalogue.has_features())
+}
+
 /// Whether any plan turns this on, in words for whoever named something else.
 pub(super) fn check_entitlement(gate: &Gate, name: &str) -> Result<(), &'static str> {
     let Some(desk) = &gate.app.billing else {

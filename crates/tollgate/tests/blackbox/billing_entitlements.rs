@@ -186,7 +186,7 @@ fn where_nothing_is_sold_nobody_has_a_feature(engine: Engine) {
     let mut guard = Guard::of(&server);
     let mut ada = Browser::new(&server);
     ada.sign_up("ada@example.com");
-    assert_eq!(guard.ask(&ada, &json!({})).expect(200).json()["features"], json!([]));
+    assert!(guard.ask(&ada, &json!({})).expect(200).json().get("features").is_none());
     let asked = guard.ask(&ada, &json!({"entitlement": "export"}));
     assert_eq!(field(&asked, 422, "invalid_request"), "entitlement");
 }
