@@ -11,14 +11,14 @@ export class Browser {
   /** Preflights sent, as `METHOD /path`. */
   preflights = [];
 
-  /** A browser showing a page of `origin`, by default one of the server's own. */
-  constructor(server, { origin = server.baseURL } = {}) {
+  /** A browser showing a page of `origin`, by default one of the server's own, whose client has these plugins besides. */
+  constructor(server, { origin = server.baseURL, plugins = [] } = {}) {
     this.baseURL = server.baseURL;
     this.origin = origin;
     this.client = createAuthClient({
       baseURL: this.baseURL,
       fetchOptions: { customFetchImpl: (input, init) => this.fetch(input, init) },
-      plugins: [multiSessionClient(), lastLoginMethodClient()],
+      plugins: [multiSessionClient(), lastLoginMethodClient(), ...plugins],
     });
   }
 
