@@ -2,6 +2,7 @@
 
 use crate::books::owner;
 use crate::subscriptions::{self, Running};
+use crate::topups;
 use credits::Owner;
 use kernel::Millis;
 use store::{Error, Row, Tx, params};
@@ -56,6 +57,8 @@ pub struct Overview {
     pub checkouts: Vec<(String, i64)>,
     /// Running ones, by Stripe's word for their state.
     pub subscriptions: Vec<(String, i64)>,
+    /// Automatic top-ups: state and count.
+    pub top_ups: Vec<(String, i64)>,
     /// Second subscriptions of one owner, who pays twice.
     pub extra: Vec<Running>,
     pub disputes: Vec<OpenDispute>,
@@ -74,6 +77,7 @@ pub fn overview(tx: &mut Tx<'_>) -> Result<Overview, Error> {
         load: load(tx)?,
         checkouts: tx.query(CHECKOUTS, params![], counted)?,
         subscriptions: tx.query(SUBSCRIPTIONS, params![], counted)?,
+        top_ups: topups::counts(tx)?,
         extra: subscriptions::extra(tx, MOST)?,
         disputes: tx.query(DISPUTES, params![MOST], read_dispute)?,
     })

@@ -162,6 +162,14 @@ mod tests {
         }
     }
 
+    /// What was read earlier must not be applied later, whatever it was read for.
+    #[test]
+    fn a_payment_has_one_turn_whatever_it_is_looked_at_for() {
+        let (one, other) = (Subject::TopUp("pi_1".into()), Subject::Payment("pi_1".into()));
+        assert_eq!(one.object(), other.object());
+        assert_ne!(one.object(), Subject::Session("pi_1".into()).object());
+    }
+
     #[test]
     fn strangers_mean_nothing() {
         assert_eq!(subject("price.updated", json!({"id": "price_1"})), None);

@@ -125,7 +125,11 @@ impl Desk {
             Err(error) => Err(error),
         };
         let Err(error) = ended else { return Ok(()) };
-        tracing::warn!(checkout = checkout.id, %error, "an automatic top-up waits");
+        if error.may_pass() {
+            tracing::warn!(checkout = checkout.id, %error, "an automatic top-up waits");
+        } else {
+            tracing::error!(checkout = checkout.id, %error, "an automatic top-up needs a person to look at it");
+        }
         let now = self.tools().clock.now();
         // What a person has to look at is looked at again once in a while.
         let pause = if error.may_pass() { topups::pause_after(top_up.attempts) } else { HOUR };

@@ -57,7 +57,7 @@ const BEGIN: &str = "
       seen_seq = COALESCE((SELECT a.seq FROM credit_accounts a WHERE a.id = account_id), 0),
       seen_holds = COALESCE((SELECT a.hold_count FROM credit_accounts a WHERE a.id = account_id), 0)
     WHERE owner = $1 AND enabled AND checkout_id IS NULL";
-const REST: &str = "UPDATE billing_topups SET rests_until = $2, updated_at = $3 WHERE owner = $1";
+const REST: &str = "UPDATE billing_topups SET rests_until = $2, error = $3, updated_at = $4 WHERE owner = $1";
 const CALM: &str = "
     UPDATE billing_topups SET seen_seq = COALESCE((SELECT a.seq FROM credit_accounts a WHERE a.id = account_id), 0),
       seen_holds = COALESCE((SELECT a.hold_count FROM credit_accounts a WHERE a.id = account_id), 0), retry_at = NULL
@@ -101,6 +101,8 @@ pub(crate) const LOOK_AGAIN: i64 = HOUR;
 pub(crate) const DISPUTED: &str = "disputed";
 const OWNER_GONE: &str = "owner_gone";
 const PACK_GONE: &str = "pack_gone";
+/// How long until a pack that is not sold is looked for again.
+const PACK_PAUSE: i64 = 10 * MINUTE;
 
 /// What somebody wants. What is left out stays as it is.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -283,21 +285,16 @@ pub(crate) fn take(
     }
     if made_this_month(tx, books.terms, owner, now)? >= top_up.monthly_max {
         let (_, next) = books.terms.window(Period::Month, now);
-        tx.execute(REST, params![&text, next, now])?;
+        tx.execute(REST, params![&text, next, top_up.error.as_deref(), now])?;
         return Ok(None);
     }
-    let pack = match sellable(catalogue, &top_up.pack) {
-        Ok(pack) => pack,
-        Err(_) => {
-            tx.execute(SWITCH_OFF, params![&text, PACK_GONE, now])?;
-            return Ok(None);
-        }
+    // Or it gives something else by now, so that what is watched would never rise. Another node may have another catalogue for
+    // a while, so that nothing is switched off for it.
+    let pack = sellable(catalogue, &top_up.pack).ok().filter(|pack| pack.unit == top_up.unit);
+    let Some(pack) = pack else {
+        tx.execute(REST, params![&text, now.plus(PACK_PAUSE), Some(PACK_GONE), now])?;
+        return Ok(None);
     };
-    // It gives something else by now, so that what is watched would never rise.
-    if pack.unit != top_up.unit {
-        tx.execute(SWITCH_OFF, params![&text, PACK_GONE, now])?;
-        return Ok(None);
-    }
     let offer = Offer::Pack {
         name: &top_up.pack,
         pack,
@@ -319,7 +316,8 @@ pub(crate) fn under_way(tx: &mut Tx<'_>, owner: &Owner) -> Result<Option<UnderWa
     Ok(Some(UnderWay { top_up, checkout }))
 }
 
-/// Who pays by which method, as it stands from now on; `None` when the payment is not under way any more.
+/// Who pays by which method, as it stands from now on; `None` when the payment is not under way any more. The last look before
+/// Stripe is asked.
 pub(crate) fn name_method(
     tx: &mut Tx<'_>,
     books: Books<'_>,
@@ -328,8 +326,11 @@ pub(crate) fn name_method(
     method: &str,
 ) -> Result<Option<TopUp>, Problem> {
     if !(books.owner_exists)(tx, &checkout.owner)? {
-        abandon(tx, checkout, books.now)?;
         tx.execute(SWITCH_OFF, params![&checkout.owner.to_string(), OWNER_GONE, books.now])?;
+    }
+    // Switched off meanwhile: what was not asked for yet is not asked for any more.
+    if !find(tx, &checkout.owner)?.is_some_and(|top_up| top_up.enabled) {
+        abandon(tx, checkout, books.now)?;
         return Ok(None);
     }
     tx.execute(NAME_METHOD, params![&checkout.owner.to_string(), &checkout.id, customer, method])?;

@@ -195,6 +195,9 @@ async fn set_top_up(ask: Ask) -> Answered {
         enabled: members.maybe_flag("enabled")?,
     };
     members.finish()?;
+    if matches!(owner, Owner::Guest(_)) {
+        return Err(Failure::invalid(owner.field(), "a guest buys nothing: name a user"));
+    }
     known(&ask, &owner).await?;
     let shown = ask.desk.set_top_up(&owner, wanted).await?;
     let shown = shown.map_err(|wrong| Failure::invalid(wrong.field, wrong.message))?;

@@ -232,3 +232,22 @@ fn only_what_stripe_signed_is_taken(engine: Engine) {
     assert_eq!(send(None, &"x".repeat(600_000)), 413);
 }
 on_both_engines!(only_what_stripe_signed_is_taken);
+
+/// More than one page of refunds: with a part of them credits would come back that are gone.
+fn a_payment_may_be_refunded_in_a_hundred_and_twenty_parts(engine: Engine) {
+    let shop = Shop::open(engine);
+    let mut ada = shop.buyer();
+    let session = ada.buy("small");
+    shop.settled();
+    shop.till.hold_deliveries();
+    for _ in 0..120 {
+        shop.till.refund(&session, Some(5)).expect("a part goes back");
+    }
+    let last = shop.till.events_of("charge.refunded").pop().expect("an event");
+    shop.till.deliver(&last, 1).expect("it is delivered");
+    crate::harness::until(std::time::Duration::from_secs(60), "the claw-back", || {
+        (ada.balance() == 200).then_some(())
+    });
+    shop.expect_sound();
+}
+on_both_engines!(a_payment_may_be_refunded_in_a_hundred_and_twenty_parts);

@@ -1,6 +1,7 @@
 //! Webhooks that never came: what Stripe knows and we do not is found and put right, once.
 
 use serde_json::{Value, json};
+use till::Fault;
 
 use crate::harness::Engine;
 use crate::harness::shop::Shop;
@@ -143,3 +144,33 @@ fn nobody_goes_on_paying_for_an_account_that_was_deleted(engine: Engine) {
     shop.expect_sound();
 }
 on_both_engines!(nobody_goes_on_paying_for_an_account_that_was_deleted);
+
+/// One that Stripe refuses to show keeps nobody else waiting.
+fn a_subscription_that_cannot_be_read_keeps_no_other_waiting(engine: Engine) {
+    let shop = Shop::open(engine);
+    let (mut ada, mut bob) = (shop.buyer(), shop.buyer());
+    let mut both = [(ada.subscribe("basic"), 0), (bob.subscribe("basic"), 1)];
+    both.sort();
+    shop.settled();
+    let [(first, _), (second, whose)] = both;
+    shop.till.lose_next(EVERYTHING);
+    shop.till.call("DELETE", &format!("/v1/subscriptions/{second}"), &[]).expect("it ends now");
+    shop.settled();
+    // As if its events were older than what Stripe lists.
+    for event in shop.till.events() {
+        let sql = format!(
+            "INSERT INTO billing_inbox (id, kind, payload, state, attempts, due_at, leased_until, created_at, received_at) \
+             VALUES ('test:{}', 'old', '', 'ignored', 0, 0, 0, 0, 0) ON CONFLICT (id) DO NOTHING",
+            event["id"].as_str().expect("an id")
+        );
+        shop.server.database.execute(&sql);
+    }
+    shop.till.fault_on(&format!("/v1/subscriptions/{first}"), Fault::Status(400), 1);
+    let done = shop.server.command(&["billing", "sync", "--json"]);
+    let report: Value = serde_json::from_str(&done.stdout).expect("a report");
+    let problems = report["problems"].to_string();
+    assert!(problems.contains(&first) && !problems.contains(&second), "{report}");
+    let ended = if whose == 0 { &ada } else { &bob };
+    assert_eq!(ended.subscription()["status"], "canceled");
+}
+on_both_engines!(a_subscription_that_cannot_be_read_keeps_no_other_waiting);

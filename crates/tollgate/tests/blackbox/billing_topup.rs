@@ -546,3 +546,70 @@ fn it_is_switched_on_and_off_by_whoever_may(engine: Engine) {
     shop.expect_sound();
 }
 on_both_engines!(it_is_switched_on_and_off_by_whoever_may);
+
+/// One that was read before a refund, by another process, and is ready to be applied after it.
+fn what_was_read_before_a_refund_is_not_applied_after_it(engine: Engine) {
+    let shop = Shop::open(engine);
+    let mut ada = Regular::of(&shop, &mut shop.buyer());
+    ada.wants(1);
+    ada.spend(450);
+    ada.until_balance(550);
+    shop.settled();
+    let payment = ada.newest_payment();
+    let arrived = shop.till.events_of("payment_intent.succeeded").pop().expect("an event");
+    // The last of its calls: the refunds were read before.
+    shop.till.fault_on("/v1/disputes", Fault::Slow(Duration::from_millis(2_500)), 1);
+    std::thread::scope(|scope| {
+        let replay =
+            scope.spawn(|| shop.server.command(&["billing", "replay", &arrived, "--json"]).expect_done());
+        until(PATIENCE, "the look", || (shop.till.faults_left() == 0).then_some(()));
+        shop.till.refund(&payment, None).expect("all goes back");
+        shop.settled();
+        assert_eq!(ada.balance(), 50);
+        replay.join().expect("it ends");
+    });
+    assert_eq!(ada.balance(), 50);
+    shop.expect_sound();
+}
+on_both_engines!(what_was_read_before_a_refund_is_not_applied_after_it);
+
+fn what_is_switched_off_before_stripe_was_asked_is_not_charged(engine: Engine) {
+    let shop = Shop::open(engine);
+    let mut ada = Regular::of(&shop, &mut shop.buyer());
+    ada.wants(9);
+    // Nobody can find out how they pay.
+    shop.till.fault_on("/v1/customers", Fault::Status(503), 4);
+    ada.spend(450);
+    until(PATIENCE, "the look", || (shop.till.faults_left() == 0).then_some(()));
+    assert_eq!(ada.put(json!({"enabled": false}))["state"], "in_flight");
+    until(PATIENCE, "the end of it", || {
+        ada.time_passes(HOUR / 4);
+        (ada.shown()["state"] == "disabled").then_some(())
+    });
+    assert_eq!((ada.balance(), ada.payments()), (50, Vec::new()));
+    shop.expect_sound();
+}
+on_both_engines!(what_is_switched_off_before_stripe_was_asked_is_not_charged);
+
+fn a_pack_that_is_not_sold_any_more_is_not_charged(engine: Engine) {
+    let mut shop = Shop::open(engine);
+    let id = {
+        let mut buyer = shop.buyer();
+        let mut ada = Regular::of(&shop, &mut buyer);
+        ada.wants(9);
+        ada.id
+    };
+    let sells =
+        "[stripe.packs.small]\nprice = \"price_small\"\ncredits = 500\namount = 1000\nunit = \"tokens\"\n";
+    shop.server.stop();
+    shop.server.reconfigure(&format!("[credits]\nunits = [\"credits\", \"tokens\"]\n{sells}"));
+    shop.server.restart();
+    let mut ada = Regular::new(&shop, &id);
+    ada.spend(450);
+    until(PATIENCE, "the word", || (ada.shown()["error"] == "pack_gone").then_some(()));
+    assert_eq!((ada.balance(), ada.payments().len(), &ada.shown()["state"]), (50, 0, &json!("idle")));
+    let status = shop.server.command(&["billing", "status", "--json"]).expect_done().json();
+    assert_eq!(status["top_ups"], json!({"idle": 1}));
+    shop.expect_sound();
+}
+on_both_engines!(a_pack_that_is_not_sold_any_more_is_not_charged);

@@ -56,6 +56,7 @@ fn in_words(config: &Config, seen: &Overview, counts: &[(String, i64)], now: Mil
     };
     text.push_str(&format!("\nCheckouts under way: {}", listed(&seen.checkouts)));
     text.push_str(&format!("\nSubscriptions: {}", listed(&seen.subscriptions)));
+    text.push_str(&format!("\nAutomatic top-ups: {}", listed(&seen.top_ups)));
     if of("failed") > 0 {
         text.push_str("\nlook at  events that were given up: tollgate billing events --status failed");
     }
@@ -94,6 +95,7 @@ fn in_json(config: &Config, seen: &Overview, counts: &[(String, i64)], now: Mill
         },
         "checkouts": by_name(&seen.checkouts),
         "subscriptions": by_name(&seen.subscriptions),
+        "top_ups": by_name(&seen.top_ups),
         "duplicates": seen.extra.iter().map(second_in_json).collect::<Vec<_>>(),
         "disputes": seen.disputes.iter().map(dispute_in_json).collect::<Vec<_>>(),
     })
