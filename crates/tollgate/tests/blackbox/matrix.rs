@@ -10,8 +10,9 @@ use serde_json::{Value, json};
 use crate::harness::database::quoted;
 use crate::harness::guest::enter;
 use crate::harness::{Browser, Engine, PASSWORD, Request, Response, Server};
-use crate::on_both_engines;
 use crate::matrix_organizations;
+use crate::matrix_second_factors;
+use crate::on_both_engines;
 use crate::program::Program;
 
 /// Who calls. The order is that of the columns of [`ROWS`].
@@ -86,7 +87,7 @@ pub const fn row(
     Row { method, path, request, expected }
 }
 
-const fn everybody(status: u16) -> [u16; 11] {
+pub const fn everybody(status: u16) -> [u16; 11] {
     [status; 11]
 }
 
@@ -95,7 +96,7 @@ pub const fn members(status: u16) -> [u16; 11] {
 }
 
 /// Those who signed in a moment ago; `stale` is what the others among the members get.
-const fn fresh_members(status: u16, stale: u16) -> [u16; 11] {
+pub const fn fresh_members(status: u16, stale: u16) -> [u16; 11] {
     [401, status, stale, 401, 401, 401, status, 401, 401, status, 401]
 }
 
@@ -469,7 +470,7 @@ const ROWS: &[Row] = &[
 ];
 
 fn all_rows() -> impl Iterator<Item = &'static Row> {
-    ROWS.iter().chain(matrix_organizations::ROWS)
+    ROWS.iter().chain(matrix_organizations::ROWS).chain(matrix_second_factors::ROWS)
 }
 
 /// Routes that answer everybody with 200 and whose body tells who was recognised: an invalid caller gets this one.
@@ -704,6 +705,7 @@ impl<'a> Stage<'a> {
         }
         for person in [&self.victim, &self.expired, &self.revoked, &self.banned, &self.forged] {
             found.push_str(&matrix_organizations::belongings(self.server, &person.id));
+            found.push_str(&matrix_second_factors::belongings(self.server, &person.id));
         }
         for person in [&self.victim, &self.forged] {
             let sql = format!("SELECT * FROM sessions WHERE {} ORDER BY id", of(person));
@@ -728,6 +730,7 @@ fn person(server: &Server, email: &str) -> Person {
         "INSERT INTO api_keys (id, user_id, key_hash, start, enabled, rate_limit_enabled, request_count, created_at, \
          updated_at) VALUES ('key-{id}', '{id}', 'hash-{id}', '', TRUE, FALSE, 0, 1, 1)"
     ));
+    matrix_second_factors::furnish(server, &id);
     Person { browser, id, email: email.to_owned(), token: text(&made["token"]), account_id }
 }
 
@@ -786,8 +789,13 @@ fn every_route_that_takes_an_id_is_known() {
         .filter(|(path, _)| !OPENS_TO_THE_APP.iter().any(|door| path.starts_with(door)))
         .map(|(path, _)| path.as_str())
         .collect();
-    let known: BTreeSet<&str> =
-        NAMES_A_THING.into_iter().chain(matrix_organizations::NAMES_A_THING.iter().copied()).chain(OPENS_TO_ITS_READER).chain([OPENS_TO_ALL]).collect();
+    let known: BTreeSet<&str> = NAMES_A_THING
+        .into_iter()
+        .chain(matrix_organizations::NAMES_A_THING.iter().copied())
+        .chain(matrix_second_factors::NAMES_A_THING.iter().copied())
+        .chain(OPENS_TO_ITS_READER)
+        .chain([OPENS_TO_ALL])
+        .collect();
     assert_eq!(named, known);
 }
 
