@@ -186,3 +186,113 @@ fn unpadded(bytes: Vec<u8>) -> Vec<u8> {
     let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
     bytes[zeros..].to_vec()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// Made with Node's `crypto`, which the private halves never left.
+    fn keys() -> Value {
+        json!({"keys": [
+            {"kty": "RSA", "n": concat!(
+            "10SgPmN7PYm1BF4ndnCIXpTCI1RAthV5PJO2RhSwMLBdNq-b244cDUsuFR2hgD8JSRDaZSIJpR4ih4G8_FW8dSpoSjxkuq14mUEM",
+            "h7wPjhmOIbAP605EQTz-9NYZzIkHW-HEbI1qGfkPIfPuK448wTgjd3-Vvq8YSpWqs9XRcb8hmr0QWIIy5e-c_E6GWwY60va_VIhE",
+            "OmFvmrt9qst3EQuj2v1EJwzbaWf0RrORLliTJUsmqYLSs1kuVLUiAgP2boSRPHCZGVlQJiqL8MPH3XPn6iF0wpeKYF22DvMQYDlQ",
+            "jxDjO6CPi0Y7K5kduH9PTkOT80SQSB_DE3vLG4LC_Q",
+        ), "e": "AQAB", "kid": "rsa"},
+            {"kty": "EC", "x": "fMTY8pYOVtdSx6d80bLff1AUiSem7b_E1VJezgnCW_I", "y": "ESczmxvaEKCCrMTz8khOkmk4Hn_dlEFLRAPGesHQcKc", "crv": "P-256", "kid": "p256", "alg": "ES256"},
+            {"kty": "EC", "x": "KX0OOUuNjQZ0xLcx0JjPj8I62CRQeNlnOohLBQlrnLisw_RQnHDIOR1Kj8oSDol4", "y": "6P9iHM_pQpFM5qAndSWdGK0O-IcRAitijJpI0C4kCwWP0HigVaKwIoznCjOZ1BWo", "crv": "P-384", "kid": "p384"},
+        ]})
+    }
+
+    const SIGNED: &[u8] = b"aGVhZA.Y2xhaW1z";
+    const SIGNATURES: [(Algorithm, &str, &str); 5] = [
+        (
+            Algorithm::Rs256,
+            "rsa",
+            concat!(
+                "Br9n-eak5fFANVCw8T3B7-vPdRK2b6i5LaPEpu-MSSvBMh_otLOmUKX4biyECw3oCAvNqYNZJBFAyxbfH7fNXRVdQlQ-aRFt2oKG",
+                "sryNglHlUJGnqS_AWSatfM1_L1XBpFmgk4D4ujRYUGqkqBX0FxGedAKSLYqXCTJJtQ04Y11UY67hT-fvU77zfHT5elL6ytCYM0Ou",
+                "q95pWxK8yoiTl3XISdon2tx2p-LqE2Pu6JIg3cdwQyVcIXVRFfWLV8-kMa-HFARE0Q7em9c5YhJrxjxG8C_Ha8GxPoWkp1f0dGa9",
+                "eJJxVKXLL2R19PRK2kftHUmk13fVd4iJY9mktbG1ig",
+            ),
+        ),
+        (
+            Algorithm::Rs512,
+            "rsa",
+            concat!(
+                "uXKi6HXUn6OtO9jeCuLexVukDUW02x8PptqAfLPSL7OsqYCBqZhCHsxAg64lXaVEVmJ4w9aPlZxmNsCDourwDWthdH-LYp5tBLYU",
+                "3T4UcoU1qAYuYXUs-V7Fl3dDUFCCE_h1Offym7Pw11AcXjqWPG7XWjdSLaESHlAt_8RqXH1mCjXTAWMFCtTDxg-pERf-kG9khgQ0",
+                "Ea407gV4Hm7whtx3mKAPM9wu_FRzvB40v4QWjf2_Nb27Nv2NCkSJjTUHy95Dbq3E4pn5hgE9dnRkCAO4jfPGjaRERE8iLCHCxIzJ",
+                "MPhNSH7JKIjO-mY9_0rqRLv0WbLnBt0rWgVYniRB8A",
+            ),
+        ),
+        (
+            Algorithm::Ps256,
+            "rsa",
+            concat!(
+                "RarCeyZUyevVtiBcRNtx2DooyKr79YdmNdJnMAnsY0tyyeZixlJgy_VF5w-MUUTaDhQvEZMaW6PPFkGj9ra7A2tUSH4LvjRk2ppa",
+                "iZSNJIEMzlyLntUZJNoCT4Ypod9ARrqVxj3gnk71E_DNKcqxhx7iK3GmUD5jlNJn0M_FYAjQRTm2XhUWlybO8ctJim2TsNwpwEW1",
+                "QR8pNVx9lRAY9jRXf6YPICb9OTJDIpWcKlauxvQVBylShjFWyVHAwlcjKP4WoYt1NjFwjjG_vehAupiEP7Rwe9aYQ5sF3647vHXY",
+                "QPeAkcBMsdCLQ2Pl-eYrKgHIfbls1Uh88JAorpjzeg",
+            ),
+        ),
+        (
+            Algorithm::Es256,
+            "p256",
+            "BWqBqwJ1APrNvI8Jt44DAeqb93GCInzt0hYyvRJAxnyonCNSIte9QvWE8qP7CDg0zbG3U1YPK5KZLPW1hXclhg",
+        ),
+        (
+            Algorithm::Es384,
+            "p384",
+            concat!(
+                "A-P8TdyptCfaYJbfXvw2npvkdT_qlhXnbzcdcSW8RIwhmZcerpVX3oGx72FyUCsR1zN-bYysg4fh9XI5zFDpTSM6qPhHwBlFcpdi",
+                "CrtJAWVO_Vp3SxBfywgufeMPKO2T",
+            ),
+        ),
+    ];
+
+    #[test]
+    fn what_another_library_signed_is_good_by_its_algorithm_and_key_only() {
+        let keys = KeySet::read(&keys()).unwrap();
+        for (algorithm, key, signature) in SIGNATURES {
+            let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
+            let check = |algorithm, key, signed: &[u8]| keys.check(algorithm, key, signed, &signature);
+            assert_eq!(check(algorithm, Some(key), SIGNED), Checked::Good, "{algorithm:?}");
+            assert_eq!(check(algorithm, None, SIGNED), Checked::Good, "{algorithm:?} without a name");
+            assert_eq!(check(algorithm, Some(key), b"aGVhZA.Y2xhaW1x"), Checked::Bad, "{algorithm:?}");
+            assert_eq!(check(algorithm, Some("another"), SIGNED), Checked::NoSuchKey);
+            for (other, _) in Algorithm::ALL {
+                let good = check(other, Some(key), SIGNED) == Checked::Good;
+                assert_eq!(good, other == algorithm, "{algorithm:?} taken for {other:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn keys_that_cannot_sign_id_tokens_are_left_out() {
+        let of = |change: Value| {
+            let mut document = keys();
+            for (name, value) in change.as_object().unwrap() {
+                document["keys"][0][name] = value.clone();
+            }
+            KeySet::read(&document).unwrap().0.len()
+        };
+        assert_eq!(of(json!({})), 3);
+        for change in [
+            json!({"use": "enc"}),
+            json!({"kty": "oct", "k": "AAAA"}),
+            json!({"alg": "HS256"}),
+            json!({"alg": "none"}),
+            json!({"n": "not base64!"}),
+            json!({"kty": 7}),
+        ] {
+            assert_eq!(of(change.clone()), 2, "{change}");
+        }
+        for none in [json!({}), json!([]), json!({"keys": {}}), json!(null)] {
+            assert!(KeySet::read(&none).is_none());
+        }
+        assert_eq!(KeySet::read(&json!({"keys": [null, 1, "x"]})).unwrap().0.len(), 0);
+    }
+}

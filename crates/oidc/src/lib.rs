@@ -4,6 +4,7 @@
 //! - [`settings`] says what a deployment tells about a provider.
 //! - [`provider`] is one provider, ready for use: where people are sent, codes for tokens, tokens for a profile.
 //! - [`wire`] carries every request: bounded in time, size and number, over TLS, without following redirects.
+//! - [`tokens`] is what it hands out.
 //! - [`discovery`] reads a provider's own description, [`keys`] its public keys.
 //! - [`id_token`] judges what a provider has signed.
 //! - [`profile`] reads the forms in which providers describe a person.
@@ -15,10 +16,13 @@ pub mod id_token;
 pub mod keys;
 pub mod profile;
 pub mod provider;
+mod remembered;
 pub mod settings;
+pub mod tokens;
 pub mod wire;
 
 pub use profile::Profile;
-pub use provider::{Nonce, Provider, Providers, Start, Tokens};
+pub use provider::{Nonce, Provider, Providers, Start};
 pub use settings::{Kind, Settings};
+pub use tokens::Tokens;
 pub use wire::Trouble;

@@ -4,7 +4,9 @@ use crate::discovery::{self, Endpoints, Signing};
 use crate::id_token::{self, Claims, Expected, Refused};
 use crate::keys::KeySet;
 use crate::profile::{self, Profile};
+use crate::remembered::Remembered;
 use crate::settings::{Kind, Settings};
+use crate::tokens::{self, Tokens};
 use crate::wire::{Credentials, Trouble, Wire};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -23,10 +25,6 @@ const KEYS_AGE: i64 = 10 * MINUTE;
 const KEYS_LAST: i64 = HOUR;
 /// Tokens with made-up key names must not have the keys fetched for each of them.
 const KEYS_PAUSE: i64 = 30 * SECOND;
-/// After a failure nobody waits for the next one for so long.
-const FAILURE_PAUSE: i64 = 3 * SECOND;
-/// Longer lives than a year are as good as none told.
-const LONGEST_LIFE: i64 = 366 * 24 * HOUR;
 /// Parameters that are set here and by nobody else.
 pub const RESERVED: [&str; 8] = [
     "state",
@@ -77,49 +75,6 @@ pub struct Provider {
     keys: Mutex<Remembered<KeySet>>,
 }
 
-/// Something that was fetched, with the time, and when fetching it failed last.
-struct Remembered<T> {
-    value: Option<(Arc<T>, Millis)>,
-    failed: Option<(Trouble, Millis)>,
-}
-
-impl<T> Default for Remembered<T> {
-    fn default() -> Self {
-        Remembered { value: None, failed: None }
-    }
-}
-
-impl<T> Remembered<T> {
-    fn younger_than(&self, age: i64, now: Millis) -> Option<Arc<T>> {
-        let (value, since) = self.value.as_ref()?;
-        (since.plus(age) > now).then(|| value.clone())
-    }
-
-    /// Fetches it, unless that failed a moment ago.
-    async fn fetch(
-        &mut self,
-        now: Millis,
-        fetching: impl Future<Output = Result<T, Trouble>>,
-    ) -> Result<Arc<T>, Trouble> {
-        if let Some((trouble, at)) = &self.failed
-            && at.plus(FAILURE_PAUSE) > now
-        {
-            return Err(trouble.clone());
-        }
-        match fetching.await {
-            Ok(value) => {
-                let value = Arc::new(value);
-                (self.value, self.failed) = (Some((value.clone(), now)), None);
-                Ok(value)
-            }
-            Err(trouble) => {
-                self.failed = Some((trouble.clone(), now));
-                Err(trouble)
-            }
-        }
-    }
-}
-
 /// What the address is made of that people are sent to.
 #[derive(Debug, Clone, Default)]
 pub struct Start<'a> {
@@ -130,17 +85,6 @@ pub struct Start<'a> {
     pub scopes: &'a [String],
     pub login_hint: Option<&'a str>,
     pub parameters: &'a [(String, String)],
-}
-
-/// What a provider hands out.
-#[derive(Debug, Clone, Default)]
-pub struct Tokens {
-    pub access: Option<Secret<String>>,
-    pub refresh: Option<Secret<String>>,
-    pub id: Option<Secret<String>>,
-    pub access_ends: Option<Millis>,
-    pub refresh_ends: Option<Millis>,
-    pub scopes: Vec<String>,
 }
 
 /// Which sign-in an id token must belong to.
@@ -279,7 +223,7 @@ impl Provider {
         if answer.get("access_token").is_none() && answer.get("id_token").is_none() {
             return Err(Trouble::NotUnderstood("it handed out no token".into()));
         }
-        Ok(tokens(&answer, now))
+        Ok(tokens::read(&answer, now))
     }
 
     /// Trades a refresh token for a new access token.
@@ -290,7 +234,7 @@ impl Provider {
             form.push(("scope", &scopes));
         }
         let answer = self.ask_for_tokens(&form, now).await?;
-        let found = tokens(&answer, now);
+        let found = tokens::read(&answer, now);
         if found.access.is_none() {
             return Err(Trouble::NotUnderstood("it handed out no access token".into()));
         }
@@ -506,40 +450,9 @@ fn set(url: &mut Url, name: &str, value: &str) {
     }
 }
 
-fn tokens(answer: &Map<String, Value>, now: Millis) -> Tokens {
-    let secret = |name: &str| {
-        let text = answer.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
-        text.map(|text| Secret::new(text.to_owned()))
-    };
-    let end = |name: &str| {
-        // Some providers send the number as a text.
-        let value = answer.get(name)?;
-        let seconds = value.as_f64().or_else(|| value.as_str()?.parse().ok())?;
-        let life = (seconds * SECOND as f64) as i64;
-        (1..=LONGEST_LIFE).contains(&life).then(|| now.plus(life))
-    };
-    // Scopes are kept in one text, separated by commas.
-    let word = |text: &&str| text.chars().all(|c| c.is_ascii_graphic() && c != ',');
-    let words = |text: &str| text.split_whitespace().filter(word).map(str::to_owned).collect::<Vec<_>>();
-    let scopes = match answer.get("scope") {
-        Some(Value::String(text)) => words(text),
-        Some(Value::Array(list)) => list.iter().filter_map(Value::as_str).flat_map(words).collect(),
-        _ => Vec::new(),
-    };
-    Tokens {
-        access: secret("access_token"),
-        refresh: secret("refresh_token"),
-        id: secret("id_token"),
-        access_ends: end("expires_in"),
-        refresh_ends: end("refresh_token_expires_in"),
-        scopes,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     const NOW: Millis = Millis(1_800_000_000_000);
 
@@ -580,20 +493,5 @@ mod tests {
         set(&mut url, "x", "4");
         set(&mut url, "z", "5");
         assert_eq!(url.as_str(), "https://a.example/?x=4&y=2&z=5");
-    }
-
-    #[test]
-    fn tokens_are_read_as_providers_write_them() {
-        let answer = json!({"access_token": "a", "refresh_token": "", "expires_in": "3600", "scope": "x  y",
-            "refresh_token_expires_in": 1e300});
-        let found = tokens(answer.as_object().unwrap(), NOW);
-        assert_eq!(found.access.unwrap().expose(), "a");
-        assert!(found.refresh.is_none() && found.id.is_none() && found.refresh_ends.is_none());
-        assert_eq!(
-            (found.access_ends, found.scopes),
-            (Some(NOW.plus(HOUR)), vec!["x".to_owned(), "y".to_owned()])
-        );
-        let found = tokens(json!({"scope": ["x", 1, "y"], "expires_in": -5}).as_object().unwrap(), NOW);
-        assert_eq!((found.access_ends, found.scopes.len()), (None, 2));
     }
 }

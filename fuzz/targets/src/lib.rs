@@ -1,6 +1,8 @@
 //! Fuzz targets as plain functions: each takes bytes from an enemy and panics when a promise is broken. The tests below
 //! drive them on the stable toolchain; `cargo xtask fuzz` searches with coverage.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use billing::signature::{Verifier, sign};
 use billing::stripe::objects::Event;
 use billing::stripe::segment;
@@ -12,6 +14,10 @@ use kernel::time::{DAY, SECOND};
 use kernel::{
     ClientAddress, GuestId, Millis, Secret, Secrets, TrustedOrigins, TrustedProxies, cookie, redirect,
 };
+use oidc::id_token::{Claims, Expected, Issuer, verify};
+use oidc::keys::{Algorithm, KeySet};
+use oidc::{Kind, profile};
+use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use serde_json::{Value, json};
 use std::net::IpAddr;
 use url::Url;
@@ -264,6 +270,94 @@ pub fn stripe_event(data: &[u8]) {
     }
 }
 
+const NOW: Millis = Millis(1_800_000_000_000);
+
+fn signing_key() -> Ed25519KeyPair {
+    Ed25519KeyPair::from_seed_unchecked(&[7; 32]).expect("a seed is a key")
+}
+
+fn signed(head: &[u8], claims: &[u8]) -> String {
+    let part = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+    let signed = format!("{}.{}", part(head), part(claims));
+    let signature = signing_key().sign(signed.as_bytes());
+    format!("{signed}.{}", part(signature.as_ref()))
+}
+
+fn judged(token: &str) -> Option<Claims> {
+    let x = URL_SAFE_NO_PAD.encode(signing_key().public_key());
+    let keys = json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "x": x, "kid": "one"}]});
+    let issuer = Issuer::Exactly("https://id.example".into());
+    let expected = Expected {
+        issuer: &issuer,
+        algorithms: &[Algorithm::EdDsa],
+        audiences: &["app"],
+        nonce: Some("n"),
+        hashed_nonce: false,
+        max_age: None,
+    };
+    verify(token, &KeySet::read(&keys).expect("a key set"), &expected, NOW).ok()
+}
+
+/// A provider's token: what it did not sign never holds, what it signed holds only if it says all that is asked for, and
+/// whatever it says of a person can be read.
+pub fn id_token(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    assert_eq!(judged(&text), None);
+    let head = br#"{"alg":"EdDSA","kid":"one"}"#;
+    let claims = br#"{"iss":"https://id.example","aud":"app","sub":"s","iat":1800000000,"exp":1800003600,"nonce":"n"}"#;
+    let good = signed(head, claims);
+    assert!(judged(&good).is_some());
+    let mut changed = good.clone().into_bytes();
+    for (at, byte) in data.iter().enumerate() {
+        let index = (at * 31 + usize::from(*byte)) % changed.len();
+        changed[index] = b"ABCDEFGHIJKLMNOPabcdefghijklmnop0123456789-_."[usize::from(*byte) % 45];
+    }
+    let changed = String::from_utf8_lossy(&changed);
+    assert!(changed == good || judged(&changed).is_none(), "{changed}");
+    // Anything may stand in the head; only what is known may decide.
+    if judged(&signed(data, claims)).is_some() {
+        let head: Value = serde_json::from_slice(data).expect("a head that holds is JSON");
+        assert_eq!(head["alg"], "EdDSA");
+    }
+    if let Some(held) = judged(&signed(head, data)) {
+        let time = |name: &str| held[name].as_f64().expect("a time is a number");
+        assert!(held["iss"] == "https://id.example" && held["nonce"] == "n");
+        assert!(
+            held["aud"] == "app" || held["aud"].as_array().is_some_and(|names| names.contains(&json!("app")))
+        );
+        assert!(time("exp") > 1_799_999_970.0 && time("iat") <= 1_800_000_030.0);
+    }
+    let Ok(document) = serde_json::from_slice::<Value>(data) else { return };
+    KeySet::read(&document);
+    let Value::Object(told) = document else { return };
+    for (kind, _) in Kind::ALL {
+        let people = [profile::of_claims(kind, told.clone()), profile::of_answer(kind, told.clone(), None)];
+        for person in people.into_iter().flatten() {
+            assert!(!person.subject.trim().is_empty() && person.subject.len() <= 255);
+            assert!(person.name.is_none_or(|name| !name.contains('\0') && name.chars().count() <= 255));
+        }
+    }
+    profile::name_from_apple(&text);
+}
+
+/// What a provider sends back, by a form or a link: it leads to our own callback, says the same there, and a second time
+/// nothing else.
+pub fn provider_callback(data: &[u8]) {
+    const BASE: &str = "https://auth.example";
+    let (query, body) = data.split_at(data.len() / 2);
+    let provider = String::from_utf8_lossy(&data[..data.len().min(8)]);
+    for kind in ["application/x-www-form-urlencoded", "application/json"] {
+        let Some(link) = server::auth::callback_onward(BASE, &provider, kind, body, query) else { continue };
+        assert!(link.bytes().all(|byte| byte.is_ascii_graphic()), "{link:?}");
+        let url = Url::parse(&link).expect("a link is a URL");
+        assert_eq!(url.origin().ascii_serialization(), BASE);
+        assert!(url.path().starts_with("/api/auth/callback") || provider.contains('.'), "{link}");
+        let query = url.query().unwrap_or_default().as_bytes();
+        let again = server::auth::callback_onward(BASE, &provider, kind, b"", query);
+        assert_eq!(again.as_deref(), Some(link.as_str()));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -314,6 +408,8 @@ mod tests {
         client_address: "(([0-9]{1,3}\\.){3}[0-9]{1,3}|\\[?[0-9a-f:]{2,20}\\]?(:[0-9]{1,5})?|unknown|,| |\"){0,6}";
         stripe_signature: "((t|v1|v0|T|V1| v1)?[=,]{0,2}[0-9a-f]{0,12}(1800000000)?,?){0,6}";
         stripe_event: "\\{(\"(id|type|object|data|livemode|created|payment_intent)\":(\"[a-z_./%]{0,8}\"|[0-9]{1,4}|null|true|\\{\"(object|id)\":(\"x\"|null|\\{\\})\\}|\\[\\]),?){0,5}\\}?";
+        id_token: "\\{(\"(iss|aud|sub|iat|exp|nbf|nonce|alg|kid|email|name|picture|oid|id|state|keys|kty)\":(\"(https://id.example|app|n|EdDSA|one|s|none|active|)\"|1800000[0-9]{3}|null|true|\\{\\}|\\[\"app\"\\]),?){0,7}\\}?";
+        provider_callback: "((code|error|state|user|iss|error_description|device_id|x)=[A-Za-z0-9%+./:?#-]{0,8}&?){0,6}";
         json_body: ".\\{(\"(email|password|name|image|callbackURL|token|rememberMe|newPassword)\":(\"[^\"]{0,8}\"|[0-9]{1,4}|null|true|\\{\\}|\\[\\]),?){0,5}\\}?";
     }
 }

@@ -226,4 +226,6 @@ pub fn router(app: &Arc<App>) -> Router {
     mount(app)
 }
 
+pub use social::callback::onward as callback_onward;
+
 pub use endpoint::{Access, BodyKind, Method, Spec as RouteSpec};

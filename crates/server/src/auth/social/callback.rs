@@ -3,9 +3,10 @@
 
 use super::super::beginning::Beginning;
 use super::super::cookies::Writer;
-use super::super::endpoint::{Access, Call, Endpoint, Grant, Outcome, Reply, Spec};
+use super::super::endpoint::{Access, BodyKind, Call, Endpoint, Grant, Outcome, Reply, Spec};
 use super::super::error::Failure;
 use super::super::fields::Fields;
+use super::super::pipeline::BASE;
 use super::arrival::{CameIn, come_in, incoming, terms};
 use super::{note, redirect_uri};
 use identity::providers::{Link, Linked, State, linking, state};
@@ -32,6 +33,14 @@ pub struct Answer {
 impl Answer {
     fn read(fields: &mut Fields) -> Answer {
         Answer { provider: fields.segment(0), values: NAMES.map(|name| fields.maybe_query(name)) }
+    }
+
+    /// The same as a link.
+    fn onward(&self, base_url: &str) -> String {
+        let said =
+            NAMES.into_iter().zip(&self.values).filter_map(|(name, value)| Some((name, value.as_deref()?)));
+        let query = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(said).finish();
+        format!("{base_url}{BASE}/callback/{}?{query}", encode_uri_component(&self.provider))
     }
 
     /// What is empty counts as not said.
@@ -273,10 +282,23 @@ impl Endpoint for PostedCallback {
 
     /// A form from another site comes without our cookies; what follows it brings them.
     async fn run(call: Call, answer: Answer) -> Outcome {
-        let said =
-            NAMES.into_iter().zip(&answer.values).filter_map(|(name, value)| Some((name, value.as_deref()?)));
-        let query = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(said).finish();
-        let path = format!("/callback/{}?{query}", encode_uri_component(&answer.provider));
-        Ok(Reply::redirect(&call.app.auth_url(&path)))
+        Ok(Reply::redirect(&answer.onward(&call.app.settings.base_url)))
     }
+}
+
+/// Where a form with these bytes leads; what the fuzz target calls.
+pub fn onward(
+    base_url: &str,
+    provider: &str,
+    content_type: &str,
+    body: &[u8],
+    query: &[u8],
+) -> Option<String> {
+    let depth = crate::settings::Limits::default().json_depth;
+    let body = super::super::body::parse(BodyKind::JsonOrForm, Some(content_type), body, depth).ok()?;
+    let query = url::form_urlencoded::parse(query).into_owned().collect();
+    let mut fields = Fields::new(body, query, vec![provider.to_owned()]);
+    let answer = PostedCallback::read(&mut fields);
+    fields.finish().ok()?;
+    Some(answer.onward(base_url))
 }
