@@ -14,10 +14,9 @@ const INSERT: &str = "
     VALUES ($1, $2, $3, FALSE, $4, $4, FALSE, TRUE, $5, FALSE)";
 
 pub fn create(tx: &mut Tx<'_>, now: Millis, rng: &mut impl CryptoRng) -> Result<User, Error> {
-    let local = random::alphanumeric(rng, 32).to_ascii_lowercase();
     let new = NewUser {
         name: "Anonymous".into(),
-        email: EmailAddress::from_stored(format!("{local}{DOMAIN}")),
+        email: placeholder(rng),
         email_verified: false,
         image: None,
         role: "user".into(),
@@ -25,6 +24,12 @@ pub fn create(tx: &mut Tx<'_>, now: Millis, rng: &mut impl CryptoRng) -> Result<
     let user = User { is_anonymous: true, ..User::fresh(&new, now, rng) };
     tx.execute(INSERT, params![user.id.as_str(), &user.name, &user.email, now, &user.role])?;
     Ok(user)
+}
+
+/// Stands where a user has no address.
+pub fn placeholder(rng: &mut impl CryptoRng) -> EmailAddress {
+    let local = random::alphanumeric(rng, 32).to_ascii_lowercase();
+    EmailAddress::from_stored(format!("{local}{DOMAIN}"))
 }
 
 /// An address that stands for none.

@@ -1,6 +1,7 @@
 //! Links that work once, and the only function that uses one up; codes that people type are in [`codes`].
 
 pub mod codes;
+pub mod foreign;
 
 use kernel::{Millis, Vault, random};
 use rand::CryptoRng;

@@ -138,7 +138,7 @@ impl<'r> SessionView<'r> {
         })
     }
 
-    fn to_session(self) -> Session {
+    pub fn to_session(self) -> Session {
         Session {
             id: SessionId::from_text(self.id),
             user_id: UserId::from_text(self.user_id),
@@ -235,8 +235,16 @@ pub fn look<T>(
     token: &str,
     see: impl FnOnce(SessionView<'_>, UserView<'_>) -> T,
 ) -> Result<Option<T>, Error> {
-    let hash = vault.hash(TOKEN_HASH, token);
-    tx.query_opt(FIND, params![&hash], |row| {
+    look_at(tx, &vault.hash(TOKEN_HASH, token), see)
+}
+
+/// The session whose token has this hash.
+pub(crate) fn look_at<T>(
+    tx: &mut Tx<'_>,
+    hash: &str,
+    see: impl FnOnce(SessionView<'_>, UserView<'_>) -> T,
+) -> Result<Option<T>, Error> {
+    tx.query_opt(FIND, params![hash], |row| {
         Ok(see(SessionView::read(row, 0)?, UserView::read(row, COLUMN_COUNT)?))
     })
 }

@@ -138,7 +138,7 @@ impl<'r> UserView<'r> {
         self.role.unwrap_or("").split(',').map(str::trim).filter(|role| !role.is_empty())
     }
 
-    pub(crate) fn to_user(self) -> User {
+    pub fn to_user(self) -> User {
         User {
             id: UserId::from_text(self.id),
             name: self.name.to_string(),
@@ -210,6 +210,11 @@ pub fn by_id(tx: &mut Tx<'_>, id: &UserId) -> Result<Option<User>, Error> {
     tx.query_opt(BY_ID, params![id.as_str()], |row| Ok(UserView::read(row, 0)?.to_user()))
 }
 
+/// [`by_id`] for who needs the user only while the row is at hand.
+pub fn look<T>(tx: &mut Tx<'_>, id: &str, see: impl FnOnce(UserView<'_>) -> T) -> Result<Option<T>, Error> {
+    tx.query_opt(BY_ID, params![id], |row| Ok(see(UserView::read(row, 0)?)))
+}
+
 pub fn exists(tx: &mut Tx<'_>, id: &UserId) -> Result<bool, Error> {
     Ok(tx.query_opt(EXISTS, params![id.as_str()], |_| Ok(()))?.is_some())
 }
@@ -237,10 +242,15 @@ pub fn create(
     rng: &mut impl CryptoRng,
 ) -> Result<Option<User>, Error> {
     let user = User::fresh(new, now, rng);
-    take_address(tx, &new.email)?;
+    Ok(insert(tx, &user, now)?.then_some(user))
+}
+
+/// Writes a new user's row; false when the address or the id is taken.
+pub fn insert(tx: &mut Tx<'_>, user: &User, now: Millis) -> Result<bool, Error> {
+    take_address(tx, &EmailAddress::from_stored(user.email.clone()))?;
     let values =
         params![user.id.as_str(), &user.name, &user.email, user.email_verified, &user.image, now, &user.role];
-    Ok((tx.execute(INSERT, values)? == 1).then_some(user))
+    Ok(tx.execute(INSERT, values)? == 1)
 }
 
 pub fn set_name(tx: &mut Tx<'_>, id: &UserId, name: &str, now: Millis) -> Result<(), Error> {

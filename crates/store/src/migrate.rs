@@ -18,6 +18,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("0008_organizations", include_str!("../migrations/0008_organizations.sql")),
     ("0009_keys", include_str!("../migrations/0009_keys.sql")),
     ("0010_methods", include_str!("../migrations/0010_methods.sql")),
+    ("0011_authjs", include_str!("../migrations/0011_authjs.sql")),
 ];
 
 /// "tollgate" as a number: the lock that keeps two nodes from migrating one PostgreSQL at once.
