@@ -6,6 +6,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const KEY_CHARS: usize = 255;
 
 /// A visitor's cookies as they came, all of them: which of them matter, Tollgate knows.
@@ -159,14 +160,28 @@ impl Token {
         Some(Token(sensitive(value)))
     }
 
-    /// Of a request's `Authorization: Bearer …`.
+    /// Of a request's `Authorization: Bearer …`, else of its `x-api-key`.
     ///
     /// ```
-    /// assert!(tollgate_client::Token::from_headers(&http::HeaderMap::new()).is_none());
+    /// use http::{HeaderMap, HeaderValue};
+    ///
+    /// let mut headers = HeaderMap::new();
+    /// assert!(tollgate_client::Token::from_headers(&headers).is_none());
+    /// headers.insert("x-api-key", HeaderValue::from_static("secret"));
+    /// assert!(tollgate_client::Token::from_headers(&headers).is_some());
     /// ```
     pub fn from_headers(headers: &HeaderMap) -> Option<Token> {
+        Token::bearer(headers).or_else(|| Token::api_key(headers))
+    }
+
+    fn bearer(headers: &HeaderMap) -> Option<Token> {
         let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then(|| Token::from_text(token)).flatten()
+    }
+
+    /// What a program shows in `x-api-key`.
+    pub(crate) fn api_key(headers: &HeaderMap) -> Option<Token> {
+        headers.get(X_API_KEY)?.to_str().ok().and_then(Token::from_text)
     }
 
     pub(crate) fn header(&self) -> HeaderValue {

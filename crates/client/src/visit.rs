@@ -1,7 +1,7 @@
 //! One request of a visitor, under the layer: asked once, remembered until it is answered.
 
 use crate::authorize::Authorize;
-use crate::credentials::{Cookies, ForwardedFor, IdempotencyKey, SetCookies};
+use crate::credentials::{Cookies, ForwardedFor, IdempotencyKey, SetCookies, Token};
 use crate::error::{Error, Misconfigured, Refusal};
 use crate::guest::GuestPass;
 use crate::handle::{IDEMPOTENCY_KEY, Tollgate};
@@ -36,6 +36,7 @@ pub struct Visit(Arc<Inner>);
 struct Inner {
     tollgate: Tollgate,
     cookies: Cookies,
+    api_key: Option<Token>,
     keys: Vec<HeaderValue>,
     address: Option<ForwardedFor>,
     session: OnceCell<Result<Option<Session>, Error>>,
@@ -49,6 +50,7 @@ impl Visit {
         Visit(Arc::new(Inner {
             tollgate,
             cookies: Cookies::from(headers),
+            api_key: Token::api_key(headers),
             keys: headers.get_all(IDEMPOTENCY_KEY).iter().cloned().collect(),
             address: peer(request.extensions()).map(|peer| ForwardedFor::new(headers, peer)),
             session: OnceCell::new(),
@@ -135,8 +137,8 @@ impl Visit {
         self.0.guest.get_or_init(ask).await.clone()
     }
 
-    /// A question to the gate about this request, with its cookies and the address it came from. The gate is asked each
-    /// time, whatever is remembered here.
+    /// A question to the gate about this request, with its cookies and the address it came from, or with the API key that a
+    /// program shows in `x-api-key`. The gate is asked each time, whatever is remembered here.
     ///
     /// ```no_run
     /// # async fn example(visit: tollgate_client::Visit) -> Result<(), tollgate_client::Error> {
@@ -146,6 +148,10 @@ impl Visit {
     /// ```
     pub fn authorize(&self) -> Authorize {
         let question = Authorize::of_visit(self.clone(), &self.0.tollgate, &self.0.cookies);
+        let question = match &self.0.api_key {
+            Some(key) => question.token(key.clone()),
+            None => question,
+        };
         match &self.0.address {
             Some(address) => question.forwarded_for(address.clone()),
             None => question,

@@ -103,6 +103,17 @@ async def test_a_guarded_route_is_one_round_trip() -> None:
         }
 
 
+async def test_a_programs_key_goes_to_the_gate_and_nowhere_else() -> None:
+    doors = routes(get_session=answer(ADA), authorize=SPENT)
+    async with stub(doors) as server, asking(server.url) as client:
+        said = await client.post("/guarded/u1", headers={"x-api-key": "program"})
+        assert said.status_code == 200, said.text
+        assert server.header("x-api-key") == "program"
+        await client.get("/me", headers={**COOKIE, "x-api-key": "program"})
+        assert server.targets[-1] == "GET /api/auth/get-session"
+        assert server.header("x-api-key") is None
+
+
 async def test_an_extended_session_reaches_the_browser_also_with_a_refusal() -> None:
     lines = ("Set-Cookie: better-auth.session_token=new; Path=/",)
     body = {"error_code": "insufficient_credits", "message": "x", "detail": None}

@@ -17,6 +17,12 @@ def cookie_lines(request: HTTPConnection) -> list[HeaderLine]:
     return [(b"cookie", SecretBytes(b"; ".join(parts)))] if parts else []
 
 
+def key_lines(request: HTTPConnection) -> list[HeaderLine]:
+    """What a program shows in ``x-api-key``, as it came."""
+    keys = [value for name, value in request.headers.raw if name.lower() == b"x-api-key"]
+    return [(b"x-api-key", SecretBytes(key)) for key in keys]
+
+
 def pass_on(request: HTTPConnection, lines: Sequence[str]) -> None:
     """Notes ``Set-Cookie`` lines for the answer, whatever it will be."""
     kept: list[bytes] | None = request.scope.get(_LINES)

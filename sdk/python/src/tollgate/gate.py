@@ -1,7 +1,7 @@
 """One question for a whole request: who is it, may it pass, what does it cost.
 
-``POST /api/gate/authorize`` with the visitor's cookie as it came. The session is judged anew with
-every question; nothing is remembered here.
+``POST /api/gate/authorize`` with the visitor's cookie as it came, and the API key that a program
+shows. Both are judged anew with every question; nothing is remembered here.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, SecretBytes, TypeAdap
 
 from .charges import Balance, Charge, some
 from .connection import HeaderLine
-from .cookies import cookie_lines, pass_on
+from .cookies import cookie_lines, key_lines, pass_on
 from .credits import Credits, Hold, Owner, OwnerCredits
 from .errors import Misconfigured, TollgateError, Unavailable
 from .service import Service, granted
@@ -53,7 +53,7 @@ class Passage(_Told):
     """The gate's yes."""
 
     subject: Subject
-    #: ``None`` for a guest.
+    #: ``None`` for a guest, and for the API key of an organization.
     user: AuthenticatedUser | None = None
     session: Session | None = None
     charge: Charge | None = None
@@ -95,7 +95,7 @@ async def ask_gate(
     service: Service, request: HTTPConnection, question: Question, key: str | None
 ) -> Passage:
     """The passage; :class:`~tollgate.TollgateError` is a no, or "it cannot be told"."""
-    headers = cookie_lines(request)
+    headers = cookie_lines(request) + key_lines(request)
     if question.guest is not None:
         # Visitors are also counted by their address.
         headers += _forwarded_for(request)
