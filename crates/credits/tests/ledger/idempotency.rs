@@ -136,7 +136,7 @@ fn a_key_of_another_scope_replays_the_first_payers_answer() {
         must(&ledger, command("bob", grant(100))).await;
         let scoped = |payer: &str, scope: &str| {
             let mut command = keyed(command(payer, debit(5)), "k", r#"{"amount":5}"#);
-            command.idempotency.as_mut().unwrap().scope = Some(user(scope));
+            command.idempotency.as_mut().unwrap().scope = Some(credits::KeyScope::Owner(user(scope)));
             command
         };
         let first = must(&ledger, scoped("ada", "cyd")).await;
