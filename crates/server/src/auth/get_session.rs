@@ -5,8 +5,8 @@ use super::current::{self, Refresh};
 use super::endpoint::{Access, BodyKind, Call, Endpoint, Outcome, Reply, Spec};
 use super::error::Code;
 use super::fields::Fields;
-use super::json::{Both, SessionBody};
-use super::jwt::{self, Claims};
+use super::json::{Both, SessionBody, Written};
+use super::jwt;
 use crate::settings::Switch;
 use identity::{SessionView, UserView, sessions};
 
@@ -88,17 +88,18 @@ async fn answer(call: &Call, refresh: Refresh, tell_due: bool) -> Outcome {
     if call.presented.token.is_none() {
         return Ok(uncached(Reply::bytes(b"null".to_vec())));
     }
-    if let Some((bytes, claims)) = unchanged(call, refresh, tell_due).await? {
-        return stated(call, uncached(Reply::bytes(bytes)), claims).await;
+    if let Some((written, user)) = unchanged(call, refresh, tell_due).await? {
+        return stated(call, written, user, Vec::new()).await;
     }
     let resolved = current::resolve(&call.app, &call.presented, refresh, call.now).await?;
     let cookies = current::cookie_lines(&call.app, &call.names, &call.presented, &resolved);
     let Some(live) = resolved.session else {
         return Ok(uncached(Reply::bytes(b"null".to_vec()).cookies(cookies)));
     };
-    let bytes = body(live.session.view(), live.user.view(), &live.token, tell_due.then_some(resolved.is_due));
-    let claims = has_jwt(call).then(|| Claims::of(live.user.view()));
-    stated(call, uncached(Reply::bytes(bytes).cookies(cookies)), claims).await
+    let written =
+        body(live.session.view(), live.user.view(), &live.token, tell_due.then_some(resolved.is_due));
+    let user = has_jwt(call).then(|| live.user.id.as_str().to_owned());
+    stated(call, written, user, cookies).await
 }
 
 fn has_jwt(call: &Call) -> bool {
@@ -106,9 +107,14 @@ fn has_jwt(call: &Call) -> bool {
 }
 
 /// With the signed statement for services that check it by themselves, where there are such.
-async fn stated(call: &Call, reply: Reply, claims: Option<Claims>) -> Outcome {
-    let Some(claims) = claims else { return Ok(reply) };
-    let token = match jwt::sign(call, &claims).await {
+async fn stated(call: &Call, written: Written, user: Option<String>, cookies: Vec<String>) -> Outcome {
+    let signed = match &user {
+        Some(user) => Some(jwt::state(call, &written.bytes[written.user], user).await),
+        None => None,
+    };
+    let reply = uncached(Reply::bytes(written.bytes).cookies(cookies));
+    let Some(signed) = signed else { return Ok(reply) };
+    let token = match signed {
         // The session was read, and that is what was asked for: the statement follows when there is a key.
         Err(error) if error.is_unavailable() => return Ok(reply),
         signed => signed?,
@@ -122,7 +128,7 @@ async fn unchanged(
     call: &Call,
     refresh: Refresh,
     tell_due: bool,
-) -> Result<Option<(Vec<u8>, Option<Claims>)>, store::Error> {
+) -> Result<Option<(Written, Option<String>)>, store::Error> {
     let has_jwt = has_jwt(call);
     let (app, presented, now) = (call.app.clone(), call.presented.clone(), call.now);
     let look = move |tx: &mut store::Tx<'_>| {
@@ -130,15 +136,15 @@ async fn unchanged(
         let answer = sessions::look(tx, &app.vault, token, |session, user| {
             let is_due = current::is_due(&app, &presented, &session, now);
             let stays = session.expires_at > now && !(is_due && refresh == Refresh::Yes);
-            let bytes = || body(session, user, token, tell_due.then_some(is_due));
-            stays.then(|| (bytes(), has_jwt.then(|| Claims::of(user))))
+            let written = || body(session, user, token, tell_due.then_some(is_due));
+            stays.then(|| (written(), has_jwt.then(|| user.id.to_owned())))
         });
         Ok(answer?.flatten())
     };
     call.app.store.read(look).await
 }
 
-fn body(session: SessionView<'_>, user: UserView<'_>, token: &str, needs_refresh: Option<bool>) -> Vec<u8> {
+fn body(session: SessionView<'_>, user: UserView<'_>, token: &str, needs_refresh: Option<bool>) -> Written {
     Both { session: SessionBody::new(session, token), user: user.into(), needs_refresh }.to_bytes()
 }
 

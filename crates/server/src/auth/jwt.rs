@@ -5,7 +5,6 @@ use super::endpoint::{Access, Call, Endpoint, Outcome, Reply, Spec};
 use super::fields::Fields;
 use super::json::UserBody;
 use crate::settings::Switch;
-use identity::UserView;
 use serde_json::json;
 
 pub const HEADER: &str = "set-auth-jwt";
@@ -13,23 +12,11 @@ pub const HEADER: &str = "set-auth-jwt";
 pub struct Token;
 pub struct KeySet;
 
-/// A user's claims, before they are signed.
-pub struct Claims {
-    members: Vec<u8>,
-    user: String,
-}
-
-impl Claims {
-    pub fn of(user: UserView<'_>) -> Claims {
-        Claims { members: UserBody::from(user).members(), user: user.id.to_owned() }
-    }
-}
-
-/// Signs the claims.
-pub async fn sign(call: &Call, claims: &Claims) -> Result<String, store::Error> {
+/// A signed statement about a user, whose `members` are as they stand in an answer.
+pub async fn state(call: &Call, members: &[u8], user: &str) -> Result<String, store::Error> {
     let tokens = &call.app.tokens;
     let signer = tokens.signer(&call.app, call.now).await?;
-    tokens.sign(&signer, &claims.members, &claims.user, call.now)
+    tokens.state(&signer, members, user, call.now)
 }
 
 impl Endpoint for Token {
@@ -44,7 +31,8 @@ impl Endpoint for Token {
     fn read(_: &mut Fields) {}
 
     async fn run(call: Call, (): ()) -> Outcome {
-        let token = sign(&call, &Claims::of(call.signed_in()?.user.view())).await?;
+        let user = &call.signed_in()?.user;
+        let token = state(&call, &UserBody::from(user).members(), user.id.as_str()).await?;
         Ok(Reply::json(&json!({ "token": token })))
     }
 }
