@@ -13,6 +13,8 @@ const OF_OWNER: &str = "SELECT customer_id, generation, email FROM billing_custo
 const KEEP: &str = "
     UPDATE billing_customers SET customer_id = $2 WHERE owner = $1 AND generation = $3 AND customer_id IS NULL";
 const OWNER_OF: &str = "SELECT owner FROM billing_customers WHERE customer_id = $1";
+const FORGET_ADDRESS: &str =
+    "UPDATE billing_customers SET email = NULL WHERE owner = $1 AND email IS NOT NULL";
 const UNLINK: &str = "
     UPDATE billing_customers SET customer_id = NULL, generation = generation + 1 WHERE customer_id = $1";
 
@@ -51,6 +53,11 @@ pub fn of_owner(tx: &mut Tx<'_>, owner: &Owner) -> Result<Option<String>, Error>
 
 pub fn owner_of(tx: &mut Tx<'_>, customer_id: &str) -> Result<Option<Owner>, Error> {
     tx.query_opt(OWNER_OF, params![customer_id], |row| owner(row.text(0)?))
+}
+
+/// The owner was deleted; their customer stays known, since money may still come back.
+pub fn forget_address(tx: &mut Tx<'_>, owner: &Owner) -> Result<(), Error> {
+    tx.execute(FORGET_ADDRESS, params![&owner.to_string()]).map(|_| ())
 }
 
 /// Stripe's customer is gone; what was bought stays.

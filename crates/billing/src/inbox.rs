@@ -19,8 +19,8 @@ macro_rules! columns {
 }
 
 const RECEIVE: &str = "
-    INSERT INTO billing_inbox (id, kind, subject, payload, state, attempts, due_at, leased_until, effect, created_at, received_at, done_at)
-    VALUES ($1, $2, $3, $4, $5, $10, $6, $11, $7, $8, $6, $9)
+    INSERT INTO billing_inbox (id, kind, subject, state, attempts, due_at, leased_until, effect, created_at, received_at, done_at)
+    VALUES ($1, $2, $3, $4, $9, $5, $10, $6, $7, $5, $8)
     ON CONFLICT (id) DO NOTHING";
 const READY: &str = "
     SELECT id FROM billing_inbox WHERE state = 'pending' AND due_at <= $1 AND leased_until <= $1 ORDER BY due_at LIMIT $2";
@@ -93,7 +93,6 @@ pub struct Arrival<'a> {
     pub kind: &'a str,
     /// None: it is kept and ignored.
     pub subject: Option<String>,
-    pub payload: &'a str,
     pub created_at: Millis,
     /// Why it is ignored.
     pub remark: Option<&'static str>,
@@ -152,7 +151,6 @@ pub fn receive(tx: &mut Tx<'_>, arrival: &Arrival<'_>, now: Millis) -> Result<bo
         &id,
         arrival.kind,
         &arrival.subject,
-        arrival.payload,
         state.name(),
         now,
         arrival.remark,

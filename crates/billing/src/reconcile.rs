@@ -11,7 +11,6 @@ use crate::subject::Subject;
 use crate::subscriptions::{self, Running};
 use kernel::Millis;
 use kernel::time::{DAY, HOUR};
-use serde_json::Value;
 use store::{Tx, params};
 
 /// Stripe keeps events for so long.
@@ -90,20 +89,19 @@ impl Desk {
                 .with("limit", PAGE)
                 .with("created[gte]", since.0 / 1_000)
                 .with_some("starting_after", last.as_deref());
-            let page: List<Value> = self.tools().stripe.get(Class::Worker, "/v1/events", &query).await?;
-            for value in &page.data {
-                let event: Event = serde_json::from_value(value.clone())
-                    .map_err(|error| Trouble::NotUnderstood(format!("an event in a list: {error}")))?;
+            let page: List<Event> = self.tools().stripe.get(Class::Worker, "/v1/events", &query).await?;
+            let has_more = page.has_more && !page.data.is_empty();
+            for event in page.data {
                 last = Some(event.id.clone());
                 if event.livemode != self.tools().terms.livemode {
                     continue;
                 }
                 let Some(subject) = Subject::of(&event) else { continue };
                 report.events += 1;
-                self.perhaps_missed(mode, report, event, &subject, value).await?;
+                self.perhaps_missed(mode, report, event, &subject).await?;
                 said("events", report.events);
             }
-            if !page.has_more || page.data.is_empty() {
+            if !has_more {
                 return Ok(());
             }
             if last == before {
@@ -118,7 +116,6 @@ impl Desk {
         report: &mut Report,
         event: Event,
         subject: &Subject,
-        value: &Value,
     ) -> Result<(), Error> {
         let id = inbox::row_id(&event.id, event.livemode);
         let looked = id.clone();
@@ -138,7 +135,7 @@ impl Desk {
             return Ok(());
         }
         let now = self.tools().clock.now();
-        self.write_down(event, value.to_string(), true, now).await?;
+        self.write_down(event, true, now).await?;
         self.put_right(report, subject, Some(&id)).await
     }
 

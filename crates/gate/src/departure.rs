@@ -1,6 +1,7 @@
 //! What happens when a user or an organization leaves for good: personal data goes, what was paid and spent stays under the
 //! bare id.
 
+use billing::customers;
 use credits::{Owner, Settings, close_owner};
 use hooks::Kind;
 use identity::organizations::{self, members};
@@ -22,6 +23,7 @@ pub fn delete_user(tx: &mut Tx<'_>, terms: &Settings, id: &UserId, now: Millis) 
         hooks::forget(tx, &subject)?;
         hooks::tell(tx, Kind::UserDeleted, &subject, now, || json!({"user_id": id.as_str()}))?;
     }
+    customers::forget_address(tx, &owner)?;
     close_owner(tx, terms, &owner)?;
     Ok(deleted)
 }
@@ -30,6 +32,7 @@ pub fn delete_user(tx: &mut Tx<'_>, terms: &Settings, id: &UserId, now: Millis) 
 pub fn close_organization(tx: &mut Tx<'_>, terms: &Settings, id: &OrganizationId) -> Result<(), Error> {
     let owner = Owner::Organization(id.as_str().to_owned());
     hooks::forget(tx, &owner.to_string())?;
+    customers::forget_address(tx, &owner)?;
     close_owner(tx, terms, &owner)
 }
 

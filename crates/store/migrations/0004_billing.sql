@@ -130,13 +130,13 @@ CREATE TABLE billing_topups (
 CREATE INDEX billing_topups_watched ON billing_topups (account_id) WHERE enabled AND checkout_id IS NULL;
 CREATE INDEX billing_topups_under_way ON billing_topups (leased_until) WHERE checkout_id IS NOT NULL;
 
--- Verified events, once for each mode and id; worked off afterwards.
+-- Verified events, once for each mode and id; worked off afterwards. What they say is not kept: it names people, and is read at
+-- Stripe anew.
 CREATE TABLE billing_inbox (
   id TEXT PRIMARY KEY,
   kind TEXT NOT NULL,
   -- What is looked at because of it; none for kinds that mean nothing to us.
   subject TEXT,
-  payload TEXT NOT NULL,
   state TEXT NOT NULL,
   attempts BIGINT NOT NULL,
   due_at BIGINT NOT NULL,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use store::{Counters, Error, Store, Tx};
 
 const PAUSE: Duration = Duration::from_secs(600);
-/// Events that go at once; their payloads are a few kilobytes each.
+/// Events that go at once.
 const EVENTS: i64 = 200;
 
 /// How long things are kept, in milliseconds.
@@ -109,7 +109,6 @@ mod tests {
                     livemode: false,
                     kind: "invoice.paid",
                     subject: Some("invoice:in_1".into()),
-                    payload: "{}",
                     created_at: now,
                     remark: None,
                     leased: false,

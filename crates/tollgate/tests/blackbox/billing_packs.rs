@@ -251,3 +251,31 @@ fn a_payment_may_be_refunded_in_a_hundred_and_twenty_parts(engine: Engine) {
     shop.expect_sound();
 }
 on_both_engines!(a_payment_may_be_refunded_in_a_hundred_and_twenty_parts);
+
+/// Stripe's events name people, and a customer is made with a proven address.
+fn nothing_of_billing_names_somebody_who_was_deleted(engine: Engine) {
+    let shop = Shop::open(engine);
+    let mut ada = shop.buyer();
+    shop.server.database.execute("UPDATE users SET email_verified = TRUE");
+    let session = ada.buy("small");
+    shop.settled();
+    let email = ada.browser.session()["user"]["email"].as_str().expect("an address").to_owned();
+    let of_billing = || {
+        let tables = shop.server.database.tables();
+        let tables = tables.iter().filter(|name| name.starts_with("billing_"));
+        tables
+            .map(|name| format!("{:?}", shop.server.database.rows(&format!("SELECT * FROM {name}"))))
+            .collect::<String>()
+    };
+    let customer = shop.till.call("GET", "/v1/customers", &[("email", &email)]).expect("a list");
+    assert_eq!(customer["data"].as_array().map(Vec::len), Some(1));
+    assert!(of_billing().contains(&email));
+    shop.server.command(&["user", "delete", &email, "--yes"]).expect_done();
+    assert!(!of_billing().contains(&email), "{}", of_billing());
+    // What comes back is still known to be theirs.
+    shop.till.refund(&session, None).expect("all goes back");
+    shop.settled();
+    assert_eq!(shop.server.database.integer("SELECT taken_back FROM billing_payments"), 500);
+    shop.expect_sound();
+}
+on_both_engines!(nothing_of_billing_names_somebody_who_was_deleted);

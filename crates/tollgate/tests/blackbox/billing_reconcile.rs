@@ -64,8 +64,8 @@ fn an_open_checkout_is_looked_at_even_if_no_event_tells_of_it(engine: Engine) {
     // As if all events were known, and none had led anywhere.
     for event in shop.till.events() {
         let sql = format!(
-            "INSERT INTO billing_inbox (id, kind, payload, state, attempts, due_at, leased_until, created_at, received_at) \
-             VALUES ('test:{}', 'old', '', 'ignored', 0, 0, 0, 0, 0) ON CONFLICT (id) DO NOTHING",
+            "INSERT INTO billing_inbox (id, kind, state, attempts, due_at, leased_until, created_at, received_at) \
+             VALUES ('test:{}', 'old', 'ignored', 0, 0, 0, 0, 0) ON CONFLICT (id) DO NOTHING",
             event["id"].as_str().expect("an id")
         );
         shop.server.database.execute(&sql);
@@ -159,8 +159,8 @@ fn a_subscription_that_cannot_be_read_keeps_no_other_waiting(engine: Engine) {
     // As if its events were older than what Stripe lists.
     for event in shop.till.events() {
         let sql = format!(
-            "INSERT INTO billing_inbox (id, kind, payload, state, attempts, due_at, leased_until, created_at, received_at) \
-             VALUES ('test:{}', 'old', '', 'ignored', 0, 0, 0, 0, 0) ON CONFLICT (id) DO NOTHING",
+            "INSERT INTO billing_inbox (id, kind, state, attempts, due_at, leased_until, created_at, received_at) \
+             VALUES ('test:{}', 'old', 'ignored', 0, 0, 0, 0, 0) ON CONFLICT (id) DO NOTHING",
             event["id"].as_str().expect("an id")
         );
         shop.server.database.execute(&sql);
