@@ -763,15 +763,18 @@ const NAMES_A_THING: [&str; 13] = [
 ];
 /// A service key is the app's own: it reaches every owner.
 const OPENS_TO_THE_APP: [&str; 2] = ["/api/credits/", "/api/billing/"];
-const OPENS_TO_ITS_READER: [&str; 8] = [
+const OPENS_TO_ITS_READER: [&str; 11] = [
     "/api/auth/callback/{provider}",
     "/api/auth/device/code",
     "/api/auth/device/token",
     "/api/auth/link-social",
+    "/api/auth/magic-link/verify",
+    "/api/auth/one-time-token/verify",
     "/api/auth/reset-password",
     "/api/auth/reset-password/{token}",
     "/api/auth/sign-in/social",
     "/api/auth/verify-email",
+    "/magic-link",
 ];
 
 /// Files that are the same for everybody.

@@ -33,7 +33,7 @@ fn id(kind: &str, things: &Things) -> String {
 /// Makes what the rows name, once.
 pub fn furnish(server: &Server, user: &str, email: &str, colleague: &str) {
     let insert = |table: &str, columns: &str, values: &str| {
-        let values = values.replace("@", user);
+        let values = values.replace('#', user);
         server
             .database
             .execute(&format!("INSERT INTO {table} ({columns}) VALUES ({values}) ON CONFLICT DO NOTHING"));
@@ -43,32 +43,32 @@ pub fn furnish(server: &Server, user: &str, email: &str, colleague: &str) {
         insert(
             "organizations",
             "id, name, slug, created_at",
-            &format!("'{kind}-@', 'An organization', '{kind}-@', 1"),
+            &format!("'{kind}-#', 'An organization', '{kind}-#', 1"),
         );
     }
     let columns = "id, organization_id, user_id, role, created_at";
-    insert("members", columns, "'owner-@', 'org-@', '@', 'owner', 1");
-    insert("members", columns, &format!("'colleague-@', 'org-@', {colleague}, 'member', 2"));
-    insert("members", columns, &format!("'host-@', 'else-@', {colleague}, 'owner', 1"));
+    insert("members", columns, "'owner-#', 'org-#', '#', 'owner', 1");
+    insert("members", columns, &format!("'colleague-#', 'org-#', {colleague}, 'member', 2"));
+    insert("members", columns, &format!("'host-#', 'else-#', {colleague}, 'owner', 1"));
     let columns = "id, organization_id, name, created_at";
     for kind in ["team", "spare"] {
-        insert("teams", columns, &format!("'{kind}-@', 'org-@', 'A team', 1"));
+        insert("teams", columns, &format!("'{kind}-#', 'org-#', 'A team', 1"));
     }
     let columns = "id, team_id, user_id, created_at";
-    insert("team_members", columns, "'in-team-@', 'team-@', '@', 1");
-    insert("team_members", columns, &format!("'colleague-in-team-@', 'team-@', {colleague}, 1"));
+    insert("team_members", columns, "'in-team-#', 'team-#', '#', 1");
+    insert("team_members", columns, &format!("'colleague-in-team-#', 'team-#', {colleague}, 1"));
     let columns = "id, organization_id, email, role, status, inviter_id, expires_at, created_at";
     let email = quoted(email);
     let end = 4_000_000_000_000_i64;
     insert(
         "invitations",
         columns,
-        &format!("'to-@', 'else-@', {email}, 'member', 'pending', {colleague}, {end}, 1"),
+        &format!("'to-#', 'else-#', {email}, 'member', 'pending', {colleague}, {end}, 1"),
     );
     insert(
         "invitations",
         columns,
-        &format!("'from-@', 'org-@', 'nobody@example.com', 'member', 'pending', '@', {end}, 1"),
+        &format!("'from-#', 'org-#', 'nobody@example.com', 'member', 'pending', '#', {end}, 1"),
     );
     server.database.execute(&format!(
         "UPDATE sessions SET active_organization_id = 'org-{user}' WHERE user_id = {} \
@@ -79,13 +79,13 @@ pub fn furnish(server: &Server, user: &str, email: &str, colleague: &str) {
 
 /// The rows that belong to a person's organization.
 pub fn belongings(server: &Server, user: &str) -> String {
-    let rows = |sql: &str| format!("{:?}\n", server.database.rows(&sql.replace("@", user)));
+    let rows = |sql: &str| format!("{:?}\n", server.database.rows(&sql.replace('#', user)));
     [
-        "SELECT * FROM organizations WHERE id IN ('org-@', 'else-@') ORDER BY id",
-        "SELECT * FROM members WHERE organization_id IN ('org-@', 'else-@') ORDER BY id",
-        "SELECT * FROM invitations WHERE organization_id IN ('org-@', 'else-@') ORDER BY id",
-        "SELECT * FROM teams WHERE organization_id = 'org-@' ORDER BY id",
-        "SELECT * FROM team_members WHERE team_id IN ('team-@', 'spare-@') ORDER BY id",
+        "SELECT * FROM organizations WHERE id IN ('org-#', 'else-#') ORDER BY id",
+        "SELECT * FROM members WHERE organization_id IN ('org-#', 'else-#') ORDER BY id",
+        "SELECT * FROM invitations WHERE organization_id IN ('org-#', 'else-#') ORDER BY id",
+        "SELECT * FROM teams WHERE organization_id = 'org-#' ORDER BY id",
+        "SELECT * FROM team_members WHERE team_id IN ('team-#', 'spare-#') ORDER BY id",
     ]
     .map(rows)
     .concat()
@@ -251,7 +251,7 @@ pub const ROWS: &[Row] = &[
     }),
 ];
 
-/// Those of the routes above that take an id; tests of organizations and of administration show whose they reach.
+/// Routes that take an id of the kinds above; tests of organizations and of administration show whose they reach.
 pub const NAMES_A_THING: &[&str] = &[
     "/api/auth/admin/ban-user",
     "/api/auth/admin/get-user",
@@ -264,6 +264,9 @@ pub const NAMES_A_THING: &[&str] = &[
     "/api/auth/admin/set-user-password",
     "/api/auth/admin/unban-user",
     "/api/auth/admin/update-user",
+    "/api/auth/api-key/list",
+    "/api/auth/billing/checkout",
+    "/api/auth/billing/portal",
     "/api/auth/organization/accept-invitation",
     "/api/auth/organization/add-team-member",
     "/api/auth/organization/cancel-invitation",
