@@ -43,6 +43,8 @@ pub struct Options {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum SideName {
     TollgateSqlite,
+    /// On SQLite with every way to sign in switched on
+    TollgateEveryMethod,
     TollgatePostgres,
     BetterAuth,
     BareHandler,

@@ -74,6 +74,10 @@ fn sides(options: &Options, cache: &Rc<Cache>) -> Result<Vec<Box<dyn Side>>, Str
     if options.wants_side(SideName::TollgateSqlite) {
         sides.push(Box::new(OnSqlite::new(cache.clone(), program(options.tollgate.clone())?, rows)));
     }
+    if options.wants_side(SideName::TollgateEveryMethod) {
+        let side = OnSqlite::new(cache.clone(), program(options.tollgate.clone())?, rows);
+        sides.push(Box::new(side.with_every_method()));
+    }
     if options.wants_side(SideName::TollgatePostgres) {
         sides.push(Box::new(OnPostgres::new(cache.clone(), program(options.tollgate.clone())?, rows)));
     }

@@ -19,46 +19,65 @@ pub struct OnSqlite {
     pub rows: u32,
     seed: PathBuf,
     settings: String,
+    methods: Methods,
 }
 
 impl OnSqlite {
     pub fn new(cache: Rc<Cache>, program: PathBuf, rows: u32) -> OnSqlite {
-        OnSqlite { cache, program, rows, seed: PathBuf::new(), settings: String::new() }
+        let methods = Methods::AsThePeers;
+        OnSqlite { cache, program, rows, seed: PathBuf::new(), settings: String::new(), methods }
+    }
+
+    /// With every way to sign in switched on.
+    pub fn with_every_method(self) -> OnSqlite {
+        OnSqlite { methods: Methods::All, ..self }
     }
 
     /// With more configuration, as TOML.
     pub fn with(self, settings: &str) -> OnSqlite {
         OnSqlite { settings: settings.to_owned(), ..self }
     }
+
+    fn run_file(&self, contents: Contents) -> PathBuf {
+        let contents = match contents {
+            Contents::Empty => "empty",
+            Contents::Seeded => "seeded",
+        };
+        self.cache.run_file(&format!("{}-{contents}.db", self.key()))
+    }
 }
 
 impl Side for OnSqlite {
     fn key(&self) -> &'static str {
-        "tollgate-sqlite"
+        match self.methods {
+            Methods::AsThePeers => "tollgate-sqlite",
+            Methods::All => "tollgate-every-method",
+        }
     }
 
     fn title(&self) -> &'static str {
-        "Tollgate on SQLite"
+        match self.methods {
+            Methods::AsThePeers => "Tollgate on SQLite",
+            Methods::All => "Tollgate on SQLite, every method on",
+        }
     }
 
     fn prepare(&mut self) -> Result<(), String> {
         let (title, rows) = (self.title(), self.rows);
         let fingerprint = seed::fingerprint(&[&seed::schema_text()?]);
-        self.seed = self.cache.sqlite(self.key(), rows, &fingerprint, |file| {
+        self.seed = self.cache.sqlite("tollgate-sqlite", rows, &fingerprint, |file| {
             let vault = new_database(&sqlite_url(file))?;
             seed::fill_sqlite(title, file, tables(&vault), rows)
         })?;
         // The files of this run; what it writes is thrown away with them.
-        copy_database(&self.seed, &self.cache.run_file("tollgate-seeded.db"))?;
-        new_database(&sqlite_url(&self.cache.run_file("tollgate-empty.db"))).map(drop)
+        copy_database(&self.seed, &self.run_file(Contents::Seeded))?;
+        new_database(&sqlite_url(&self.run_file(Contents::Empty))).map(drop)
     }
 
     fn start(&mut self, contents: Contents) -> Result<Server, String> {
-        let file = self.cache.run_file(match contents {
-            Contents::Empty => "tollgate-empty.db",
-            Contents::Seeded => "tollgate-seeded.db",
-        });
-        let configured = Configured { database_url: &sqlite_url(&file), settings: &self.settings };
+        let file = self.run_file(contents);
+        let (settings, methods) = (self.settings.as_str(), self.methods);
+        let configured = Configured { database_url: &sqlite_url(&file), settings, methods };
         start(&self.cache, &self.program, self.key(), self.title(), configured, contents)
     }
 
@@ -120,7 +139,8 @@ impl Side for OnPostgres {
             Contents::Seeded => "run_seeded",
         });
         let mut server = {
-            let configured = Configured { database_url: &url, settings: &self.settings };
+            let (settings, methods) = (self.settings.as_str(), Methods::AsThePeers);
+            let configured = Configured { database_url: &url, settings, methods };
             start(&self.cache, &self.program, self.key(), self.title(), configured, contents)?
         };
         server.database_process = Some(postgres.process());
@@ -263,6 +283,15 @@ fn tables(vault: &Vault) -> Vec<Table<'_>> {
 struct Configured<'a> {
     database_url: &'a str,
     settings: &'a str,
+    methods: Methods,
+}
+
+/// Which parts of the Better Auth door are switched on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Methods {
+    /// Bare sessions and passwords: what the peer has as well, and no more.
+    AsThePeers,
+    All,
 }
 
 fn start(
@@ -287,19 +316,19 @@ fn start(
 }
 
 fn configuration(address: std::net::SocketAddr, configured: &Configured<'_>) -> String {
-    let Configured { database_url, settings } = configured;
+    let Configured { database_url, settings, methods } = configured;
+    let is_on = *methods == Methods::All;
+    let switches = ::server::settings::Switch::ALL.iter();
+    let methods: String =
+        switches.map(|(_, name)| format!("{} = {is_on}\n", name.trim_start_matches("methods."))).collect();
     format!(
         r#"base_url = "http://{address}"
 listen = "{address}"
 secrets = ["{}"]
 database_url = "{database_url}"
 
-# What the peer has as well, and no more.
 [methods]
-bearer = false
-multi_session = false
-last_login_method = false
-
+{methods}
 [rate_limit]
 enabled = false
 

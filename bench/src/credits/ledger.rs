@@ -85,6 +85,7 @@ pub fn grant(owner: &str, amount: i64) -> Command {
         priority: 50,
         reason: Some("bench".into()),
         metadata: None,
+        rollover: None,
         source_ref: None,
     };
     Command {
