@@ -398,8 +398,8 @@ impl Desk {
         let key = format!("tg:preview:{}", random::alphanumeric(&mut random::secure(), 24));
         let path = "/v1/invoices/create_preview";
         let invoice: Invoice = self.tools().stripe.post(Class::Person, path, &form, &key).await?;
-        let prorated =
-            invoice.lines.data.iter().filter(|line| line.is_proration()).map(|line| line.amount).sum();
+        let prorated = invoice.lines.data.iter().filter(|line| line.is_proration()).map(|line| line.amount);
+        let prorated = prorated.fold(0, i64::saturating_add);
         let old = catalogue.plan_of_price(&running.price).map(|(_, plan)| plan);
         let credits = match (old, next) {
             (Some(old), Some(new)) => worth::of_upgrade(old, new, prorated),

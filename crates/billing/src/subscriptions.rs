@@ -195,13 +195,14 @@ pub fn dues(catalogue: &Catalogue, invoice: &Invoice, trial_end: Option<Millis>)
 fn upgrade(lines: &[(&InvoiceLine, &str, &Plan)]) -> Option<Due> {
     let mut sums: BTreeMap<&str, i64> = BTreeMap::new();
     for (line, name, _) in lines {
-        *sums.entry(name).or_default() += line.amount;
+        let sum = sums.entry(name).or_default();
+        *sum = sum.saturating_add(line.amount);
     }
     let of = |name: &str| lines.iter().find(|(_, other, _)| *other == name).map(|(_, _, plan)| *plan);
     let (old, _) = sums.iter().filter(|(_, sum)| **sum < 0).min_by_key(|(_, sum)| **sum)?;
     let (new, _) = sums.iter().filter(|(_, sum)| **sum > 0).max_by_key(|(_, sum)| **sum)?;
     let (before, after) = (of(old)?, of(new)?);
-    let credits = worth::of_upgrade(before, after, sums.values().sum());
+    let credits = worth::of_upgrade(before, after, sums.values().copied().fold(0, i64::saturating_add));
     if credits == 0 || before.unit != after.unit {
         return None;
     }
@@ -244,6 +245,7 @@ fn read(row: &Row<'_>) -> Result<Running, Error> {
 mod tests {
     use super::*;
     use crate::catalogue::Interval;
+    use proptest::prelude::*;
     use serde_json::{Value, json};
 
     fn catalogue() -> Catalogue {
@@ -338,5 +340,25 @@ mod tests {
             line("il_4", "price_s", 100, true),
         ];
         assert_eq!(worth_of(back, None), []);
+    }
+
+    proptest! {
+        /// Whatever an answer says, nobody gets more than the plans bring.
+        #[test]
+        fn no_amount_and_no_time_on_an_invoice_breaks_anything(
+            amounts in proptest::collection::vec((any::<i64>(), any::<bool>(), any::<bool>(), any::<i64>()), 0..6),
+            trial_end in proptest::option::of(any::<i64>()),
+        ) {
+            let line = |(at, (amount, large, proration, end)): (usize, &(i64, bool, bool, i64))| {
+                let price = if *large { "price_l" } else { "price_s" };
+                let mut line = line(&format!("il_{at}"), price, *amount, *proration);
+                line["period"]["end"] = json!(end);
+                line
+            };
+            let lines: Vec<Value> = amounts.iter().enumerate().map(line).collect();
+            for (_, credits, reason) in worth_of(lines, trial_end) {
+                prop_assert!((1..=5_000).contains(&credits), "{credits} for {reason}");
+            }
+        }
     }
 }
