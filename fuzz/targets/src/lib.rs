@@ -3,6 +3,10 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+mod second_factor;
+
+pub use second_factor::{totp_code, webauthn_authentication, webauthn_registration};
+
 use billing::signature::{Verifier, sign};
 use billing::stripe::objects::Event;
 use billing::stripe::segment;
@@ -410,6 +414,9 @@ mod tests {
         stripe_event: "\\{(\"(id|type|object|data|livemode|created|payment_intent)\":(\"[a-z_./%]{0,8}\"|[0-9]{1,4}|null|true|\\{\"(object|id)\":(\"x\"|null|\\{\\})\\}|\\[\\]),?){0,5}\\}?";
         id_token: "\\{(\"(iss|aud|sub|iat|exp|nbf|nonce|alg|kid|email|name|picture|oid|id|state|keys|kty)\":(\"(https://id.example|app|n|EdDSA|one|s|none|active|)\"|1800000[0-9]{3}|null|true|\\{\\}|\\[\"app\"\\]),?){0,7}\\}?";
         provider_callback: "((code|error|state|user|iss|error_description|device_id|x)=[A-Za-z0-9%+./:?#-]{0,8}&?){0,6}";
+        totp_code: "[0-9]{5,7}|[0-9 ]{6}";
+        webauthn_registration: "[\u{0}-\u{2}]\\{(\"(id|rawId|type|response|clientDataJSON|attestationObject|transports)\":(\"(AAAA|public-key|)\"|[0-9]|null|\\{\\}|\\[\\]),?){0,6}\\}?";
+        webauthn_authentication: "[\u{0}-\u{3}]\\{(\"(type|challenge|origin|crossOrigin|id|rawId|response|signature)\":(\"(webauthn.get|Y2hhbGxlbmdlIG9mIHRoaXJ0eS10d28gYnl0ZXMgISE|https://app.example.com|AAAA|)\"|true|false|null|\\{\\}),?){0,6}\\}?";
         json_body: ".\\{(\"(email|password|name|image|callbackURL|token|rememberMe|newPassword)\":(\"[^\"]{0,8}\"|[0-9]{1,4}|null|true|\\{\\}|\\[\\]),?){0,5}\\}?";
     }
 }
