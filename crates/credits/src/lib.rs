@@ -29,7 +29,7 @@ pub mod verify;
 mod writes;
 
 pub use account::{Account, Hold, HoldStatus, Lot, NEVER};
-pub use closing::close_owner;
+pub use closing::{close_owner, was_closed};
 pub use command::{
     Above, Action, Answer, Charge, Command, Error, Figures, Idempotency, KeyScope, NewGrant, Period, Refusal,
     Shortfall, Target,

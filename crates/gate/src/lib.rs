@@ -2,6 +2,7 @@
 
 pub mod allowances;
 pub mod arrival;
+pub mod authjs;
 pub mod authorize;
 pub mod departure;
 pub mod guest_cookie;

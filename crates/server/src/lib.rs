@@ -4,6 +4,7 @@
 //! - [`auth`] is the Better Auth door, `/api/auth`.
 //! - [`credits`] is the door for an app's backend, `/api/credits`; [`service`] is what such doors have in common.
 //! - [`billing`] hears from Stripe and sells for an app's backend, `/api/billing`.
+//! - [`adapter`] keeps what an app with Auth.js hands over, `/api/internal/auth`.
 //! - [`gate`] is asked by backends and proxies whether a request may pass, `/api/gate`.
 //! - [`guest`] gives visitors without an account a cookie, `/api/guest`.
 //! - [`dev`] is what only `tollgate dev` shows: the start page and the inbox.
@@ -12,6 +13,7 @@
 //! - [`openapi`] is the table of routes that the document is made of.
 //! - [`app`] puts them together.
 
+pub mod adapter;
 pub mod app;
 pub mod auth;
 pub mod billing;

@@ -1,6 +1,7 @@
 //! What the server is told, already checked: the binary turns `tollgate.toml` and the environment into this.
 
 use gate::allowances::Allowances;
+use identity::authjs::token::Verifier;
 use kernel::{Secrets, TrustedOrigins, TrustedProxies};
 
 /// Everything a door needs to know. Times are milliseconds.
@@ -14,6 +15,7 @@ pub struct Settings {
     pub trusted_proxies: TrustedProxies,
     pub cookies: CookieSettings,
     pub session: SessionSettings,
+    pub authjs: AuthJsSettings,
     pub email_password: EmailPasswordSettings,
     pub accounts: AccountSettings,
     pub methods: MethodSettings,
@@ -69,6 +71,35 @@ pub struct SessionSettings {
     pub fresh_age: i64,
     /// GET /get-session never writes; POST extends.
     pub defer_refresh: bool,
+    pub strategy: Strategy,
+}
+
+/// Who opens sessions. A deployment has one judge: two of them send people back and forth.
+#[derive(Debug, Clone)]
+pub enum Strategy {
+    /// This program.
+    Own,
+    /// An app with Auth.js, by tokens that it encrypts or signs.
+    AuthJsToken(Verifier),
+    /// An app with Auth.js, by sessions that it keeps here.
+    AuthJsDatabase,
+}
+
+impl Strategy {
+    pub fn is_own(&self) -> bool {
+        matches!(self, Strategy::Own)
+    }
+}
+
+/// What is agreed with an app that has Auth.js.
+#[derive(Debug, Clone, Default)]
+pub struct AuthJsSettings {
+    /// Where the app signs people in; there is one wherever sessions are the app's.
+    pub sign_in_url: Option<String>,
+    /// Open the door for its adapter; none: it is shut.
+    pub adapter_secrets: Option<Secrets>,
+    /// Of its session cookie.
+    pub cookie_name: String,
 }
 
 #[derive(Debug, Clone)]

@@ -3,6 +3,7 @@
 //! Loading never stops at the first mistake. A value that does not fit is reported and replaced by its default, so that
 //! `serve` and `doctor` can list it together with everything else that is wrong.
 
+pub mod authjs_terms;
 mod credit_terms;
 pub mod document;
 pub mod duration;
@@ -19,11 +20,14 @@ pub use source::{Environment, Place};
 
 use crate::data_folder::SECRETS;
 use crate::problem::Problem;
+use authjs_terms::AuthJs;
 use guest_terms::Guest;
 use kernel::{Secret, TrustedOrigins, TrustedProxies};
 use keys::{Default_, Key};
 use mail::{Sender, Smtp};
-use server::settings::{ApiKeySettings, DeviceSettings, JwtSettings, MethodSettings, OrganizationSettings, Switch};
+use server::settings::{
+    ApiKeySettings, DeviceSettings, JwtSettings, MethodSettings, OrganizationSettings, Switch,
+};
 use source::Gathered;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -45,6 +49,7 @@ pub struct Config {
     pub trusted_proxies: TrustedProxies,
     pub cookies: Cookies,
     pub session: Session,
+    pub authjs: AuthJs,
     pub email_password: EmailPassword,
     pub accounts: Accounts,
     pub methods: MethodSettings,
@@ -253,6 +258,7 @@ impl Builder {
                 fresh_age: self.duration("session.fresh_age"),
                 defer_refresh: self.flag("session.defer_refresh"),
             },
+            authjs: self.authjs_terms(),
             email_password: self.email_password(),
             accounts: Accounts {
                 change_email: self.flag("accounts.change_email"),

@@ -10,7 +10,7 @@ use server::dev::{self, Dev};
 use server::edge::{Edge, Metrics, Shutdown};
 use server::openapi::{self, CookieNames, RouteDoc};
 use server::operations::{self, Operations};
-use server::{App, Settings, auth, billing, credits, gate, guest, pages};
+use server::{App, Settings, adapter, auth, billing, credits, gate, guest, pages};
 use std::sync::Arc;
 
 /// What all doors offer: the OpenAPI document and the names in `/metrics` come from it.
@@ -21,23 +21,33 @@ fn all_routes(settings: &Settings) -> Vec<RouteDoc> {
     routes.extend(billing::route_docs());
     routes.extend(gate::route_docs());
     routes.extend(guest::ROUTES);
+    routes.extend(adapter::ROUTES);
     routes.extend(pages::ROUTES);
     routes.extend(dev.iter().chain(operations::ROUTES).copied());
     routes
+}
+
+/// Which doors stand on a listener of their own.
+#[derive(Debug, Clone, Copy)]
+pub struct Apart {
+    pub operations: bool,
+    pub adapter: bool,
 }
 
 pub struct Doors {
     pub public: Router,
     /// For the operators' own listener.
     pub operations: Router,
+    /// For the adapter's own listener.
+    pub adapter: Router,
     pub edge: Arc<Edge>,
 }
 
 impl Doors {
-    /// With `apart` the operators' routes are missing from the public router.
+    /// What is `apart` is missing from the public router.
     pub fn open(
         app: &Arc<App>,
-        apart: bool,
+        apart: Apart,
         dev: Option<Dev>,
         shutdown: &Shutdown,
         walk: Arc<LastWalk>,
@@ -60,8 +70,10 @@ impl Doors {
             Some(dev) => doors.merge(dev::router(dev)),
             None => doors,
         };
-        let public = if apart { doors } else { doors.merge(operations.clone()) };
-        Doors { public, operations, edge }
+        let doors = if apart.operations { doors } else { doors.merge(operations.clone()) };
+        let adapter = adapter::router(app);
+        let public = if apart.adapter { doors } else { doors.merge(adapter.clone()) };
+        Doors { public, operations, adapter, edge }
     }
 }
 

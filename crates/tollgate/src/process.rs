@@ -6,7 +6,7 @@ pub mod telling;
 
 use crate::config::{Config, Transport};
 use crate::deployment::{cores, open_store, schema_failure, secrets_of, smtp, store_failure, vault_failure};
-use crate::doors::Doors;
+use crate::doors::{Apart, Doors};
 use crate::problem::Problem;
 use crate::settings::{owner_exists, settings};
 use crate::sweeper::Keep;
@@ -22,7 +22,6 @@ use kernel::{Clock as _, SystemClock, Vault, random};
 use mail::{Mailer, Outbox, Templates};
 use oidc::Providers;
 use selling::InboxGauge;
-use telling::DeliveryGauge;
 use server::App;
 use server::dev::{Dev, Known};
 use server::edge::{self, Shutdown};
@@ -31,6 +30,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 use store::{Counters, Store};
+use telling::DeliveryGauge;
 use telling::Teller;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -124,6 +124,10 @@ pub fn run(
         Some(address) => Some(bind(address, "TOLLGATE_OPERATIONS__LISTEN=127.0.0.1:9655")?),
         None => None,
     };
+    let adapters = match prepared.config.authjs.listen {
+        Some(address) => Some(bind(address, "TOLLGATE_AUTHJS__LISTEN=127.0.0.1:8755")?),
+        None => None,
+    };
     let rooms = Rooms::open(&prepared)?;
     let cut = prepared.block_on(async {
         let shutdown = Shutdown::new();
@@ -145,7 +149,8 @@ pub fn run(
         let mails_leave = !matches!(prepared.config.mail.transport, Transport::Unset);
         let known = Known { operations_apart: own.is_some(), mails_leave, ..prepared.known.clone() };
         let dev = Dev::of(&rooms.app, rooms.templates.clone(), known);
-        let doors = Doors::open(&rooms.app, own.is_some(), dev, &shutdown, walk, (inbox, deliveries));
+        let apart = Apart { operations: own.is_some(), adapter: adapters.is_some() };
+        let doors = Doors::open(&rooms.app, apart, dev, &shutdown, walk, (inbox, deliveries));
         let served = tokio::spawn(edge::serve(
             asynchronous(listener)?,
             doors.public,
@@ -157,10 +162,16 @@ pub fn run(
             None => Vec::new(),
         };
         let operations =
-            tokio::spawn(edge::serve(operations, doors.operations, doors.edge, shutdown.clone()));
+            tokio::spawn(edge::serve(operations, doors.operations, doors.edge.clone(), shutdown.clone()));
+        let adapters = match adapters {
+            Some(own) => asynchronous(own)?,
+            None => Vec::new(),
+        };
+        let adapters = tokio::spawn(edge::serve(adapters, doors.adapter, doors.edge, shutdown.clone()));
         announce(terminal);
         let drained = served.await.map_err(|error| failed("The server", &error))?;
         let _ = operations.await;
+        let _ = adapters.await;
         sweeper.abort();
         bookkeeping.abort();
         teller.abort();

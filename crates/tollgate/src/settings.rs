@@ -1,14 +1,16 @@
 //! From the configuration to what the server is told.
 
+use crate::config::authjs_terms;
 use crate::config::{self, Config, Transport};
 use crate::deployment::secrets_of;
 use crate::process::Mode;
 use crate::terminal::Failure;
 use gate::guest_cookie;
-use kernel::{GuestId, OrganizationId, Secrets, TrustedOrigins, UserId};
+use identity::authjs::token::Verifier;
+use kernel::{GuestId, OrganizationId, Secret, Secrets, TrustedOrigins, UserId};
 use server::settings::{
-    AccountSettings, CookieSettings, EmailPasswordSettings, GuestSettings, Limits, PasskeySettings, RateLimitSettings,
-    SameSite, SessionSettings, Settings,
+    AccountSettings, AuthJsSettings, CookieSettings, EmailPasswordSettings, GuestSettings, Limits,
+    PasskeySettings, RateLimitSettings, SameSite, SessionSettings, Settings, Strategy,
 };
 use std::sync::Arc;
 use url::Url;
@@ -39,6 +41,12 @@ pub fn settings(config: &Config, mode: Mode) -> Result<Settings, Failure> {
             update_age: config.session.update_age,
             fresh_age: config.session.fresh_age,
             defer_refresh: config.session.defer_refresh,
+            strategy: strategy(config)?,
+        },
+        authjs: AuthJsSettings {
+            sign_in_url: config.authjs.sign_in_url.clone(),
+            adapter_secrets: shared_secrets(&config.authjs.adapter_secrets),
+            cookie_name: config.authjs.cookie_name.clone(),
         },
         email_password: email_password(config),
         accounts: AccountSettings {
@@ -74,9 +82,29 @@ pub fn settings(config: &Config, mode: Mode) -> Result<Settings, Failure> {
     })
 }
 
+fn strategy(config: &Config) -> Result<Strategy, Failure> {
+    let authjs = &config.authjs;
+    match authjs.strategy {
+        authjs_terms::Strategy::Session => Ok(Strategy::Own),
+        authjs_terms::Strategy::AuthJsDatabase => Ok(Strategy::AuthJsDatabase),
+        authjs_terms::Strategy::AuthJsJwt => {
+            let unset =
+                || Failure::new("authjs.jwt_secrets is not set.", "Set TOLLGATE_AUTHJS__JWT_SECRETS.");
+            let secrets = shared_secrets(&authjs.jwt_secrets).ok_or_else(unset)?;
+            Ok(Strategy::AuthJsToken(Verifier::new(authjs.format, &secrets, &authjs.cookie_name)))
+        }
+    }
+}
+
+/// Those that an app has, too.
+fn shared_secrets(secrets: &[Secret<String>]) -> Option<Secrets> {
+    Secrets::new(secrets.iter().map(|secret| secret.expose().clone()).collect())
+}
+
 /// Browsers take an id only on hosts that it names or that are below it.
 fn passkey(config: &Config, base_url: &str) -> Result<PasskeySettings, Failure> {
-    let host = Url::parse(base_url).ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default();
+    let host =
+        Url::parse(base_url).ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default();
     let rp_id = config.passkey.rp_id.clone().unwrap_or_else(|| host.clone());
     let fits = host.strip_suffix(&rp_id).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
     if rp_id.is_empty() || !fits {

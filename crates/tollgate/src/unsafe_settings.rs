@@ -1,5 +1,6 @@
 //! Settings that are fine on a desk and dangerous on the internet: `serve` lists them all and refuses to start.
 
+use crate::config::authjs_terms::Strategy;
 use crate::config::{Config, DatabaseUrl, SameSite, Transport};
 use crate::problem::Problem;
 use kernel::{Secret, TrustedOrigins};
@@ -82,6 +83,7 @@ pub fn unsafe_settings(config: &Config, seeded: bool) -> Vec<Problem> {
     let mut found = Vec::new();
     found.extend(weak_secrets(config));
     found.extend(guest_secrets(config));
+    found.extend(authjs(config));
     found.extend(public_address(config));
     found.extend(open_origins(config));
     found.extend(missing_mail(config));
@@ -143,6 +145,35 @@ pub fn is_guessable(secret: &str) -> bool {
             && lower.as_bytes().chunks(length).all(|part| lower.as_bytes().starts_with(part))
     });
     different.len() < 8 || repeats || KNOWN_EXAMPLES.iter().any(|example| lower.contains(example))
+}
+
+/// What an app shares opens nothing of ours, and people are not sent to a page that anybody on the way can change.
+fn authjs(config: &Config) -> Vec<Problem> {
+    let (terms, own) = (&config.authjs, &config.secrets);
+    let mut found = Vec::new();
+    for (setting, secrets) in
+        [("authjs.adapter_secrets", &terms.adapter_secrets), ("authjs.jwt_secrets", &terms.jwt_secrets)]
+    {
+        let fix = "Make one with `openssl rand -base64 32`, and set it here and where the app runs.";
+        found.extend(weak(setting, secrets, fix));
+        if secrets.iter().any(|secret| own.contains(secret)) {
+            let what = "One of them is one of `secrets`, so the app, or whoever reads its secrets, could sign what this program signs.";
+            let fix =
+                "Give this program secrets of its own: set TOLLGATE_SECRET, which counts before AUTH_SECRET.";
+            found.push(Problem::new(setting, what, fix));
+        }
+    }
+    if terms.adapter_secrets.iter().any(|secret| terms.jwt_secrets.contains(secret)) {
+        let what = "One of them is one of authjs.jwt_secrets.";
+        let fix = "Make another one with `openssl rand -base64 32`: one secret, one purpose.";
+        found.push(Problem::new("authjs.adapter_secrets", what, fix));
+    }
+    let page = terms.sign_in_url.as_deref().and_then(|url| Url::parse(url).ok());
+    if page.is_some_and(|url| url.scheme() == "http" && !is_loopback(&url)) {
+        let what = "The page where people sign in is not encrypted.";
+        found.push(Problem::new("authjs.sign_in_url", what, "Write https://."));
+    }
+    found
 }
 
 fn public_address(config: &Config) -> Vec<Problem> {
@@ -213,7 +244,8 @@ fn missing_mail(config: &Config) -> Vec<Problem> {
         let what = format!("{} cannot work without mail.", needed.join(" and "));
         return vec![Problem::new("mail.smtp_url", what, format!("{fix}, or switch it off."))];
     }
-    if without && config.email_password.enabled {
+    // Where an app signs people in, nobody has a password here.
+    if without && config.email_password.enabled && config.authjs.strategy == Strategy::Session {
         let what = "Users who forget their password need mail.";
         let fix = format!("{fix}, or smtp_url = \"none\" if nothing shall be sent.");
         return vec![Problem::new("mail.smtp_url", what, fix)];
@@ -380,6 +412,30 @@ mod tests {
         ] {
             assert_eq!(found(&[("TOLLGATE_GUEST__SECRETS", guests)]), expected, "{guests}");
         }
+    }
+
+    #[test]
+    fn what_an_app_with_auth_js_shares_is_strong_and_for_one_purpose() {
+        let (ours, theirs) = ("kq7Zr1VYp0mXJ3sTe9bWcUaL5nHdGf2oRi8", "8f3b6c1de07a924f5b8c3d6e1f0a7b92");
+        let jwt = |secret| ("TOLLGATE_AUTHJS__JWT_SECRETS", secret);
+        let adapter = |secret| ("TOLLGATE_AUTHJS__ADAPTER_SECRETS", secret);
+        assert_eq!(found(&[jwt(theirs)]), [""; 0]);
+        for weak in ["short", "changeme-changeme-changeme-changeme", ours] {
+            assert_eq!(found(&[jwt(weak)]), ["authjs.jwt_secrets"], "{weak}");
+            assert_eq!(found(&[adapter(weak)]), ["authjs.adapter_secrets"], "{weak}");
+        }
+        assert_eq!(found(&[jwt(theirs), adapter(theirs)]), ["authjs.adapter_secrets"]);
+        let page = |url| [("TOLLGATE_AUTHJS__SIGN_IN_URL", url)];
+        assert_eq!(found(&page("http://app.example.com/login")), ["authjs.sign_in_url"]);
+        assert_eq!(found(&page("http://localhost:3000/login")), [""; 0]);
+        let mail = ("TOLLGATE_MAIL__SMTP_URL", "");
+        let database = [
+            ("TOLLGATE_SESSION__STRATEGY", "authjs-database"),
+            ("TOLLGATE_AUTHJS__SIGN_IN_URL", "https://app.example.com/login"),
+            adapter(theirs),
+            mail,
+        ];
+        assert_eq!(found(&database), [""; 0], "nobody has a password here");
     }
 
     #[test]

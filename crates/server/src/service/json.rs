@@ -5,7 +5,7 @@ use super::failure::Failure;
 use credits::{Owner, push_text};
 use kernel::Millis;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
-use serde_json::Number;
+use serde_json::{Map, Number, Value};
 use std::borrow::Cow;
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -247,6 +247,17 @@ impl<'a> Members<'a> {
         let mut id = |name| self.id(name).map(|id| id.map(Cow::into_owned));
         let ids = [id("user_id")?, id("organization_id")?, id("guest_id")?];
         only_owner(ids).map_err(|(field, message)| self.invalid(field, message))
+    }
+
+    /// All that is left, as it was sent.
+    pub fn into_document(self) -> Result<Map<String, Value>, Failure> {
+        let mut text = String::new();
+        let path = self.path;
+        write(Json::Object(self.rest), &mut text).map_err(|Repeated(member)| {
+            Failure::invalid(format!("{path}{}", member.trim_start_matches('.')), "it stands twice")
+        })?;
+        // What was written a moment ago is an object.
+        Ok(serde_json::from_str(&text).unwrap_or_default())
     }
 
     /// A unit of this deployment.

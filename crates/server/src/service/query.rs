@@ -46,6 +46,12 @@ impl Query {
         only(name, values)
     }
 
+    /// The same where more may stand.
+    pub fn long_text(&mut self, name: &str, max: usize) -> Result<Option<String>, Failure> {
+        let values = self.bounded(name, max)?;
+        only(name, values)
+    }
+
     /// Where a list goes on.
     pub fn cursor(&mut self) -> Result<Option<String>, Failure> {
         let values = self.bounded("cursor", CURSOR_CHARS)?;

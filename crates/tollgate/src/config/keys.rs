@@ -71,9 +71,13 @@ const ALLOWANCES: &str = "Write allowances = { generate = 3, \"image.preview\" =
 const ADDRESS_ALLOWANCES: &str = "Write address_allowances = { generate = 15 }.";
 const YEAR: i64 = 365 * DAY;
 
-pub const SECTIONS: [(&str, &str); 21] = [
+pub const SECTIONS: [(&str, &str); 22] = [
     ("cookies", "The session cookies."),
     ("session", "How long sessions live."),
+    (
+        "authjs",
+        "An app with Auth.js: its adapter, and its sessions where `session.strategy` says that they count.",
+    ),
     ("email_password", "Accounts with an e-mail address and a password."),
     ("accounts", "What users may do to their own accounts."),
     ("methods", "Ways to carry a session and markers beside it that can be switched off."),
@@ -190,6 +194,48 @@ pub const KEYS: &[Key] = &[
         Flag,
         Is("false"),
         "Reading a session never writes; the client extends it by a POST.",
+    ),
+    key(
+        "session.strategy",
+        Choice(&["session", "authjs-jwt", "authjs-database"]),
+        Is("session"),
+        "Who opens sessions: this program, or an app with Auth.js by its tokens (`authjs-jwt`) or by the sessions that its adapter keeps here (`authjs-database`). Each refuses what the others take.",
+    ),
+    key(
+        "authjs.sign_in_url",
+        Text,
+        Unset("needed where sessions are the app's"),
+        "The app's page for signing in, such as https://app.example.com/login: where everything sends people, with the parameter `callbackUrl`.",
+    ),
+    key(
+        "authjs.adapter_secrets",
+        SecretList,
+        Unset("`/api/internal/auth` is shut"),
+        "Open the door for the app's adapter, at least 32 characters each; two while one is being replaced.",
+    ),
+    key(
+        "authjs.listen",
+        Address,
+        Unset("the adapter's door stands on the main listener"),
+        "A listener of its own for `/api/internal/auth`, so that the public one does not have it.",
+    ),
+    key(
+        "authjs.jwt_secrets",
+        SecretList,
+        Unset("needed by `authjs-jwt`"),
+        "The app's secret (AUTH_SECRET, NEXTAUTH_SECRET), the newest first.",
+    ),
+    key(
+        "authjs.format",
+        Choice(&["jwe", "hs256"]),
+        Is("jwe"),
+        "How the app's tokens are written: `jwe` is what Auth.js does by itself, `hs256` needs functions in the app.",
+    ),
+    key(
+        "authjs.cookie_name",
+        Text,
+        Unset("`authjs.session-token`, with `__Secure-` before it where sign_in_url is https"),
+        "The app's session cookie; NextAuth 4 calls it `next-auth.session-token`.",
     ),
     key("email_password.enabled", Flag, Is("true"), "Signing in with e-mail and password."),
     key("email_password.sign_up", Flag, Is("true"), "New users may register themselves."),
