@@ -284,7 +284,7 @@ fn take_off(account: &mut Account, no: i64, free: i64, why: &str, at: Millis) {
     account.change_lot(no, |lot| lot.remaining -= free);
     let off = |amount: i64| vec![Part { lot: Some(no), amount: -amount }];
     if kept > 0 {
-        let header = Header { source_ref: lot.source_ref.clone(), ..Header::system("carried over") };
+        let header = Header { source_ref: lot.source_ref.clone(), ..Header::system("the period is over") };
         let out = write(account, Kind::Rollover, "rollover", off(kept), header.clone(), at);
         let heir = Lot {
             amount: kept,
@@ -292,7 +292,7 @@ fn take_off(account: &mut Account, no: i64, free: i64, why: &str, at: Millis) {
             held: 0,
             expires_at: NEVER,
             created_at: out.created_at,
-            reason: header.reason.clone(),
+            reason: Some("carried over".into()),
             metadata: None,
             rollover: None,
             carried: true,

@@ -8,9 +8,9 @@ use kernel::{Clock, Millis, SystemClock};
 use serde_json::{Value, json};
 use till::{PriceSeed, TillOptions};
 
-use crate::harness::Engine;
 use crate::harness::credits::{Backend, books_balance, now, text, wait_for_quiet};
 use crate::harness::shop::{Buyer, Shop};
+use crate::harness::{Engine, Request};
 use crate::on_both_engines;
 
 /// The plans: 1,000 a month each.
@@ -211,6 +211,14 @@ fn the_end_is_settled_although_nobody_asks(engine: Engine) {
     let moved =
         [entry("grant", 1_000), entry("rollover", -200), entry("rollover", 200), entry("expiry", -800)];
     assert_eq!(kinds(&shop, &buyer), moved);
+    // Exports have both sides; nothing was spent.
+    let mut backend = Backend::of(&shop.server);
+    let export = Request::get(&format!("/api/credits/entries?user_id={}", buyer.id));
+    let export = backend.send(export.header("Accept", "text/csv")).expect(200).text();
+    let sides: Vec<&str> = export.lines().filter(|line| line.contains(",rollover,")).collect();
+    assert_eq!(sides.len(), 2, "{export}");
+    let usage = backend.get(&format!("usage?user_id={}", buyer.id)).expect(200).json();
+    assert_eq!((&usage["total"], &usage["items"]), (&json!(0), &json!([])), "{usage}");
     assert_eq!(balances(&shop, &buyer)["balance"], 200);
     shop.expect_sound();
 }
