@@ -202,7 +202,7 @@ pub fn poll(
     let (id, is_over) = match one_time::standing::<()>(tx, vault, Purpose::DeviceCode, device_code, now)? {
         Standing::Good(found) => (found.subject, false),
         Standing::Expired(found) => (found.subject, true),
-        Standing::Used | Standing::Unknown => return Ok(Polled::Unknown),
+        Standing::Used(_) | Standing::Unknown => return Ok(Polled::Unknown),
     };
     let Some(waiting) = tx.query_opt(BY_ID, params![&id], read)? else { return Ok(Polled::Unknown) };
     if waiting.client_id != client_id {

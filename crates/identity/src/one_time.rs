@@ -208,13 +208,11 @@ pub fn consume<P: DeserializeOwned>(
     if let Some(found) = tx.query_opt(CONSUME, params![&hash, purpose.name(), now], read)? {
         return Ok(Consumed::Now(found));
     }
-    let look = |row: &Row<'_>| Ok((read(row)?, row.get::<Millis>(2)?, row.get::<Option<Millis>>(3)?));
-    Ok(match tx.query_opt(LOOK, params![&hash, purpose.name()], look)? {
-        None => Consumed::Unknown,
-        Some((found, _, Some(_))) => Consumed::Before(found),
-        Some((_, end, None)) if end <= now => Consumed::Expired,
-        // Used up between the two statements by another node.
-        Some((found, _, None)) => Consumed::Before(found),
+    Ok(match standing(tx, vault, purpose, value, now)? {
+        Standing::Unknown => Consumed::Unknown,
+        Standing::Expired(_) => Consumed::Expired,
+        // Good: it was used up between the two statements by another node.
+        Standing::Used(found) | Standing::Good(found) => Consumed::Before(found),
     })
 }
 
@@ -222,7 +220,7 @@ pub fn consume<P: DeserializeOwned>(
 #[derive(Debug, Clone, PartialEq)]
 pub enum Standing<P> {
     Good(Found<P>),
-    Used,
+    Used(Found<P>),
     Expired(Found<P>),
     Unknown,
 }
@@ -239,7 +237,7 @@ pub fn standing<P: DeserializeOwned>(
     let found = tx.query_opt(LOOK, params![&vault.hash(HASH, value), purpose.name()], look)?;
     Ok(match found {
         None => Standing::Unknown,
-        Some((_, _, Some(_))) => Standing::Used,
+        Some((found, _, Some(_))) => Standing::Used(found),
         Some((found, end, None)) if end <= now => Standing::Expired(found),
         Some((found, _, None)) => Standing::Good(found),
     })
@@ -253,9 +251,10 @@ pub fn look<P: DeserializeOwned>(
     value: &str,
     now: Millis,
 ) -> Result<Option<Found<P>>, Error> {
-    let look = |row: &Row<'_>| Ok((read(row)?, row.get::<Millis>(2)?, row.get::<Option<Millis>>(3)?));
-    let found = tx.query_opt(LOOK, params![&vault.hash(HASH, value), purpose.name()], look)?;
-    Ok(found.filter(|(_, end, used)| used.is_none() && *end > now).map(|(found, ..)| found))
+    Ok(match standing(tx, vault, purpose, value, now)? {
+        Standing::Good(found) => Some(found),
+        _ => None,
+    })
 }
 
 /// Tells whether a value would work, without using it up.

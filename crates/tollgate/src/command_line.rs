@@ -38,9 +38,15 @@ enum Command {
     /// Service keys for your backend
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Keys of users and organizations for their programs, with what only an operator sets
+    #[command(subcommand)]
+    ApiKey(ApiKeyCommand),
     /// Users, seen from the operator's side
     #[command(subcommand)]
     User(UserCommand),
+    /// Organizations, seen from the operator's side
+    #[command(subcommand)]
+    Organization(OrganizationCommand),
     /// The ledger, seen from the operator's side; the server may run meanwhile
     #[command(subcommand)]
     Credits(CreditsCommand),
@@ -72,6 +78,20 @@ enum ReferencePage {
 }
 
 #[derive(Debug, Subcommand)]
+enum OrganizationCommand {
+    /// Give a member another role, such as to an organization that has lost its owner
+    Appoint {
+        /// Slug or id
+        organization: String,
+        /// Address or id of the member
+        user: String,
+        /// owner, admin or member; several are separated by commas
+        #[arg(long, default_value = "owner")]
+        role: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 enum KeyCommand {
     /// Make a key and show it once
     Create {
@@ -86,6 +106,26 @@ enum KeyCommand {
     /// End a key at once
     Revoke {
         /// As `key list` shows it
+        id: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum ApiKeyCommand {
+    /// Make a key and show it once
+    Create(commands::api_key::CreateOptions),
+    /// List the keys of a user or an organization
+    List(commands::api_key::HolderOptions),
+    /// Change what a key may do, and how often
+    Set {
+        /// As `api-key list` shows it
+        id: String,
+        #[command(flatten)]
+        terms: commands::api_key::Terms,
+    },
+    /// End a key at once
+    Revoke {
+        /// As `api-key list` shows it
         id: String,
     },
 }
@@ -233,6 +273,12 @@ fn carry_out(arguments: Arguments, environment: &Environment, terminal: &Termina
         Command::Serve => commands::serve::run(load(), terminal),
         Command::Migrate => commands::migrate::run(load(), terminal),
         Command::Doctor => commands::doctor::run(load(), terminal),
+        Command::ApiKey(command) => match command {
+            ApiKeyCommand::Create(options) => commands::api_key::create(load(), &options, terminal),
+            ApiKeyCommand::List(options) => commands::api_key::list(load(), &options, terminal),
+            ApiKeyCommand::Set { id, terms } => commands::api_key::set(load(), &id, &terms, terminal),
+            ApiKeyCommand::Revoke { id } => commands::api_key::revoke(load(), &id, terminal),
+        },
         Command::Key(command) => match command {
             KeyCommand::Create { name, scopes } => {
                 commands::key::create(load(), &name, scopes.as_deref(), terminal)
@@ -240,6 +286,9 @@ fn carry_out(arguments: Arguments, environment: &Environment, terminal: &Termina
             KeyCommand::List => commands::key::list(load(), terminal),
             KeyCommand::Revoke { id } => commands::key::revoke(load(), &id, terminal),
         },
+        Command::Organization(OrganizationCommand::Appoint { organization, user, role }) => {
+            commands::organization::appoint(load(), &organization, &user, &role, terminal)
+        }
         Command::User(command) => match command {
             UserCommand::Create(options) => commands::user::create(load(), &options, terminal),
             UserCommand::Show { user } => commands::user::show(load(), &user, terminal),

@@ -285,3 +285,43 @@ fn keys_end_with_their_user_and_with_their_time(engine: Engine) {
     program(&server, &text(&made["key"])).get("/api/auth/get-session").refused(401, "INVALID_API_KEY");
 }
 on_both_engines!(keys_end_with_their_user_and_with_their_time);
+
+fn an_operator_sets_what_nobody_else_may(engine: Engine) {
+    let server = Server::with(engine, AS_SESSIONS);
+    let (mut ada, id) = signed_up(&server, "ada@example.com");
+    let run = |arguments: &[&str]| {
+        let arguments: Vec<&str> = [&["api-key"], arguments, &["--json"]].concat();
+        server.command(&arguments).expect_done().json()
+    };
+    let terms = ["--remaining", "2", "--permissions", r#"{"files":["read"]}"#, "--expires-in", "30d"];
+    let made = run(&[&["create", "--user", "ada@example.com", "--prefix", "op_"][..], &terms[..]].concat());
+    let (key, key_id) = (text(&made["key"]), text(&made["id"]));
+    assert!(key.starts_with("op_") && made["user_id"] == json!(id), "{made}");
+    let row = ada.get(&format!("/api/auth/api-key/get?id={key_id}")).expect(200).json();
+    assert_eq!((&row["remaining"], &row["permissions"]), (&json!(2), &json!({"files": ["read"]})));
+    let mut program = program(&server, &key);
+    program.get("/api/auth/get-session").expect(200);
+    program.get("/api/auth/get-session").expect(200);
+    program.get("/api/auth/get-session").refused(429, "USAGE_EXCEEDED");
+    let set = run(&["set", &key_id, "--remaining", "any", "--rate-limit-max", "0", "--expires-in", "never"]);
+    let expected = (&Value::Null, &Value::Null, &Value::Null);
+    assert_eq!((&set["remaining"], &set["rate_limit_max"], &set["expires_at"]), expected);
+    for _ in 0..12 {
+        program.get("/api/auth/get-session").expect(200);
+    }
+    let listed = run(&["list", "--user", &id]);
+    assert_eq!(listed["items"][0]["id"], json!(key_id));
+    assert!(!listed.to_string().contains(&key[9..]), "a list shows the key");
+    run(&["revoke", &key_id]);
+    program.get("/api/auth/get-session").refused(401, "INVALID_API_KEY");
+    for arguments in [
+        &["create", "--user", "absent@example.com"][..],
+        &["create", "--organization", "absent"],
+        &["set", "absent", "--remaining", "1"],
+        &["revoke", "absent"],
+    ] {
+        let refused = server.command(&[&["api-key"], arguments].concat());
+        assert_eq!(refused.code, Some(1), "{arguments:?}");
+    }
+}
+on_both_engines!(an_operator_sets_what_nobody_else_may);

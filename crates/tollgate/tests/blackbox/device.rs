@@ -263,3 +263,15 @@ fn a_person_lets_a_device_in_by_the_page(engine: Engine) {
     told(&ask(&server, &other.device, "tv"), 400, "access_denied");
 }
 on_both_engines!(a_person_lets_a_device_in_by_the_page);
+
+fn guessing_codes_is_slowed(engine: Engine) {
+    let server = Server::with(engine, &format!("{ON}[rate_limit]\nenabled = true\n"));
+    let mut guesser = device(&server);
+    for _ in 0..5 {
+        told(&guesser.get("/api/auth/device?user_code=22222222"), 400, "invalid_request");
+    }
+    let slowed = guesser.get("/api/auth/device?user_code=22222222").expect(429);
+    let wait: i64 = slowed.header("X-Retry-After").and_then(|text| text.parse().ok()).expect("seconds");
+    assert!((1_700..=1_800).contains(&wait), "{wait}");
+}
+on_both_engines!(guessing_codes_is_slowed);

@@ -121,7 +121,7 @@ fn a_key_that_may_not_pass_is_told_why(engine: Engine) {
     let server = Server::with(engine, FREE);
     let (mut guard, mut ada) = (Guard::of(&server), signed_up(&server, "ada@example.com"));
     let key = make_key(&mut ada, json!({}));
-    let mut look = |body: Value| ask(&mut guard.another(), &key.text, body);
+    let look = |body: Value| ask(&mut guard.another(), &key.text, body);
     look(json!({})).expect(200);
     refused(&look(json!({"user_id": "other"})), 403, "user_mismatch");
     refused(&look(json!({"role": "admin"})), 403, "forbidden");
@@ -133,7 +133,7 @@ fn a_key_that_may_not_pass_is_told_why(engine: Engine) {
     refused(&look(json!({"permissions": {"files": "read"}})), 422, "invalid_request");
     // A session is asked for roles instead.
     guard.ask(&ada.browser, &json!({"permissions": {"files": ["delete"]}})).expect(200);
-    let mut look = |body: Value| ask(&mut guard.another(), &key.text, body);
+    let look = |body: Value| ask(&mut guard.another(), &key.text, body);
     for (what, back) in [
         ("enabled = FALSE", "enabled = TRUE"),
         ("expires_at = 1", "expires_at = NULL"),
