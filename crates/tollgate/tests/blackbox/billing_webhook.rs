@@ -264,3 +264,21 @@ fn fifty_copies_at_once_are_one_row(engine: Engine) {
     assert_eq!(shop.server.database.integer("SELECT COUNT(*) FROM billing_inbox"), 1);
 }
 on_both_engines!(fifty_copies_at_once_are_one_row);
+
+/// Signed, and about nothing that could be looked at: taken, so that it is not sent for days, and ignored.
+fn an_event_about_an_impossible_object_is_taken_and_ignored(engine: Engine) {
+    let shop = Shop::open(engine);
+    let long = "x".repeat(300);
+    for (number, id) in ["in_\0", long.as_str(), "\u{fffd}\0"].into_iter().enumerate() {
+        let name = format!("evt_impossible_{number}");
+        let body = event(&name, "invoice.paid", json!({"id": id, "payment_intent": id})).to_string();
+        assert_eq!(shop.deliver(Some(&signed(&[SECRET], body.as_bytes())), body.as_bytes()).status, 200);
+        assert_eq!(shop.noted(&name).0, "ignored", "{id:?}");
+    }
+    // What does not look like an id at Stripe leads nowhere there.
+    let body = event("evt_path", "invoice.paid", json!({"id": "../customers?x=1#"})).to_string();
+    assert_eq!(shop.deliver(Some(&signed(&[SECRET], body.as_bytes())), body.as_bytes()).status, 200);
+    shop.settled();
+    assert_eq!(shop.noted("evt_path").0, "ignored");
+}
+on_both_engines!(an_event_about_an_impossible_object_is_taken_and_ignored);
