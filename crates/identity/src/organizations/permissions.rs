@@ -54,6 +54,11 @@ pub fn names(role: &str) -> impl Iterator<Item = &str> {
     role.split(',').map(str::trim).filter(|name| !name.is_empty())
 }
 
+/// Whether a member buys for the organization and sees what it pays.
+pub fn may_buy(role: &str) -> bool {
+    names(role).any(|name| ["owner", "admin"].contains(&name))
+}
+
 pub fn allows(role: &str, action: Action) -> bool {
     let (resource, verb) = action.names();
     names(role).any(|name| granted(name, resource).is_some_and(|verbs| verbs.contains(&verb)))

@@ -100,6 +100,7 @@ codes! {
     DeferRequired "METHOD_NOT_ALLOWED_DEFER_SESSION_REQUIRED" METHOD_NOT_ALLOWED "POST method requires deferSessionRefresh to be enabled in session config";
     InvalidUsername "INVALID_USERNAME" BAD_REQUEST "Username is invalid";
     InvalidUsernameOrPassword "INVALID_USERNAME_OR_PASSWORD" UNAUTHORIZED "Invalid username or password";
+    MayNotBuy "YOU_ARE_NOT_ALLOWED_TO_BUY_FOR_THIS_ORGANIZATION" FORBIDDEN "Only owners and administrators buy for this organization";
     MissingOrNullOrigin "MISSING_OR_NULL_ORIGIN" FORBIDDEN "Missing or null Origin";
     NotAMember "USER_IS_NOT_A_MEMBER_OF_THE_ORGANIZATION" FORBIDDEN "User is not a member of the organization";
     NotFound "NOT_FOUND" NOT_FOUND "Not found";

@@ -7,7 +7,7 @@ use gate::arrival::{tell_created, welcome};
 use gate::departure::{Revocation, delete_user, tell_revoked};
 use identity::passwords::{self, Policy, Weakness, Workspace};
 use identity::users::{self, NewUser};
-use identity::{EmailAddress, User, accounts, passkeys, second_factor, sessions};
+use identity::{EmailAddress, User, accounts, admin, passkeys, second_factor, sessions};
 use kernel::{Millis, Secret, UserId, Vault, random};
 use serde_json::{Value, json};
 use std::io::{IsTerminal as _, Read as _, Write as _};
@@ -164,7 +164,14 @@ pub fn promote(loaded: Loaded, who: &str, role: &str, terminal: &Terminal) -> Ou
     let deployment = Deployment::open(loaded)?;
     let user = find(&deployment, who)?;
     let (id, new_role) = (user.id.clone(), role.to_owned());
-    still_there(deployment.write(move |tx| users::set_role(tx, &id, &new_role, now()))?, who)?;
+    let changed = deployment.write(move |tx| {
+        users::take_turn(tx, &id)?;
+        if !admin::is_admin(Some(&new_role)) {
+            sessions::end_impersonations(tx, &id)?;
+        }
+        users::set_role(tx, &id, &new_role, now())
+    });
+    still_there(changed?, who)?;
     let text = format!("{} has the role {role} now. It counts from the next request on.", user.email);
     terminal.result(&text, &json!({"id": user.id.as_str(), "email": user.email, "role": role}));
     Ok(())
