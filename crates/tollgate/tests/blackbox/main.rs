@@ -84,6 +84,7 @@ mod passkeys;
 mod passwords;
 mod program;
 mod providers_accounts;
+mod providers_kinds;
 mod providers_sign_in;
 mod rates;
 mod redirects;

@@ -44,6 +44,7 @@ struct State {
     silent: bool,
     handed_out: Vec<String>,
     signs_with_another_key: bool,
+    statements: Vec<String>,
 }
 
 /// What a code stands for.
@@ -135,6 +136,11 @@ impl Issuer {
     /// Signs with a key that is not among those it shows.
     pub fn sign_with_another_key(&self) {
         lock(&self.shared.state).signs_with_another_key = true;
+    }
+
+    /// What was sent in place of a client's secret.
+    pub fn statements(&self) -> Vec<String> {
+        lock(&self.shared.state).statements.clone()
     }
 
     /// How often a path was asked for.
@@ -241,22 +247,28 @@ fn answer(stream: TcpStream, shared: &Shared) -> Option<()> {
 
 fn route(state: &mut State, path: &str, bearer: &str, body: &[u8]) -> (u16, Value) {
     let issuer = state.issuer.clone();
+    if let Some(tenant) = path.strip_suffix("/.well-known/openid-configuration") {
+        // As Microsoft describes many tenants at once: by a name that stands for each.
+        let many = ["/common/", "/organizations/", "/consumers/"];
+        let tenant = many.iter().fold(tenant.to_owned(), |path, name| path.replace(name, "/{tenantid}/"));
+        let own = format!("{issuer}{tenant}");
+        return described(&issuer, &own);
+    }
+    let person = state.access.get(bearer).cloned();
+    let told = |member: Option<&str>| match (&person, member) {
+        (None, _) => (401, json!({})),
+        (Some(person), None) => (200, person.clone()),
+        (Some(person), Some(member)) => (200, person[member].clone()),
+    };
     match path {
-        "/.well-known/openid-configuration" => (
-            200,
-            json!({
-                "issuer": issuer, "authorization_endpoint": format!("{issuer}/authorize"),
-                "token_endpoint": format!("{issuer}/token"), "userinfo_endpoint": format!("{issuer}/me"),
-                "jwks_uri": format!("{issuer}/keys"), "end_session_endpoint": format!("{issuer}/out"),
-                "id_token_signing_alg_values_supported": ["EdDSA"],
-            }),
-        ),
         "/keys" => {
             let x = URL_SAFE_NO_PAD.encode(pair(false).public_key());
             (200, json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "x": x, "kid": "one", "use": "sig"}]}))
         }
-        "/me" => state.access.get(bearer).map_or((401, json!({})), |person| (200, person.clone())),
-        "/token" => {
+        // Where providers of their own kind tell who somebody is.
+        "/me" | "/api/v3/user" | "/api/v4/user" | "/api/users/@me" => told(None),
+        "/api/v3/user/emails" => told(Some("emails")),
+        "/token" | "/login/oauth/access_token" | "/oauth/token" | "/api/oauth2/token" => {
             let form: HashMap<String, String> = form_urlencoded::parse(body).into_owned().collect();
             token(state, &form).unwrap_or((400, json!({"error": "invalid_grant"})))
         }
@@ -264,9 +276,25 @@ fn route(state: &mut State, path: &str, bearer: &str, body: &[u8]) -> (u16, Valu
     }
 }
 
+fn described(issuer: &str, own: &str) -> (u16, Value) {
+    let document = json!({
+        "issuer": own, "authorization_endpoint": format!("{issuer}/authorize"),
+        "token_endpoint": format!("{issuer}/token"), "userinfo_endpoint": format!("{issuer}/me"),
+        "jwks_uri": format!("{issuer}/keys"), "end_session_endpoint": format!("{issuer}/out"),
+        "id_token_signing_alg_values_supported": ["EdDSA"],
+    });
+    (200, document)
+}
+
 fn token(state: &mut State, form: &HashMap<String, String>) -> Option<(u16, Value)> {
-    if form.get("client_id")? != CLIENT_ID || form.get("client_secret")? != CLIENT_SECRET {
+    let secret = form.get("client_secret")?;
+    // Apple's clients sign a statement in its place.
+    let statement = secret.split('.').count() == 3;
+    if form.get("client_id")? != CLIENT_ID || !(statement || secret == CLIENT_SECRET) {
         return Some((401, json!({"error": "invalid_client"})));
+    }
+    if statement {
+        state.statements.push(secret.clone());
     }
     match form.get("grant_type")?.as_str() {
         "authorization_code" => {
