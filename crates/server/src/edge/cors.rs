@@ -14,7 +14,8 @@ const USUAL_HEADERS: &str =
     "content-type, authorization, x-requested-with, idempotency-key, x-captcha-response";
 /// A browser's list is short; a longer one is not echoed to the end.
 const REQUESTED_HEADERS: usize = 32;
-/// What a script at another origin may read besides what the handler names.
+/// What a script at another origin may read of a refusal besides what the handler names. A success shows what the
+/// original shows, which programs compare.
 const EXPOSED: [&str; 3] = ["x-request-id", "retry-after", "x-retry-after"];
 
 /// The origin of a request that may read the answer.
@@ -78,7 +79,7 @@ fn is_token(name: &str) -> bool {
 }
 
 /// Marks an answer of a covered door. `Vary` stands on every one, or a cache could give one origin's answer to another.
-pub(crate) fn mark(headers: &mut HeaderMap, reader: Option<&Reader>) {
+pub(crate) fn mark(headers: &mut HeaderMap, status: StatusCode, reader: Option<&Reader>) {
     let varies = headers.get_all(VARY).iter().any(|line| {
         line.to_str().is_ok_and(|text| names(text).any(|name| name.eq_ignore_ascii_case("origin")))
     });
@@ -88,7 +89,7 @@ pub(crate) fn mark(headers: &mut HeaderMap, reader: Option<&Reader>) {
     let Some(reader) = reader else { return };
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, reader.origin.clone());
     headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
-    if !reader.own {
+    if !reader.own && (status.is_client_error() || status.is_server_error()) {
         expose(headers);
     }
 }
@@ -130,17 +131,19 @@ mod tests {
     }
 
     #[test]
-    fn a_handlers_exposed_headers_come_first_and_stay_alone_for_our_own_pages() {
+    fn a_handlers_exposed_headers_come_first_and_stay_alone_for_our_own_pages_and_for_successes() {
         let answer = || {
             let mut headers = HeaderMap::new();
             headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("set-auth-token"));
             headers
         };
-        let exposed = |reader: Option<Reader>| {
+        let exposed_of = |status: StatusCode, reader: Option<Reader>| {
             let mut headers = answer();
-            mark(&mut headers, reader.as_ref());
+            mark(&mut headers, status, reader.as_ref());
             headers[ACCESS_CONTROL_EXPOSE_HEADERS].clone()
         };
+        let exposed = |reader| exposed_of(StatusCode::TOO_MANY_REQUESTS, reader);
+        assert_eq!(exposed_of(StatusCode::OK, Some(reader(false))), "set-auth-token");
         assert_eq!(exposed(None), "set-auth-token");
         assert_eq!(exposed(Some(reader(true))), "set-auth-token");
         assert_eq!(exposed(Some(reader(false))), "set-auth-token, x-request-id, retry-after, x-retry-after");
@@ -149,11 +152,11 @@ mod tests {
     #[test]
     fn without_a_trusted_origin_an_answer_only_varies() {
         let mut headers = HeaderMap::new();
-        mark(&mut headers, None);
+        mark(&mut headers, StatusCode::OK, None);
         assert_eq!(headers.len(), 1);
         assert_eq!(headers[VARY], "Origin");
         headers.insert(VARY, HeaderValue::from_static("accept, ORIGIN"));
-        mark(&mut headers, None);
+        mark(&mut headers, StatusCode::OK, None);
         assert_eq!(headers.get_all(VARY).iter().count(), 1);
     }
 

@@ -62,7 +62,7 @@ pub(crate) async fn pass(
     out.insert(X_REQUEST_ID, context.request_id.header_value());
     headers::harden(out, edge.https, keeping);
     if browsers {
-        cors::mark(out, reader.as_ref());
+        cors::mark(out, status, reader.as_ref());
     }
     close_after(edge, status, out, stopping());
 
