@@ -126,8 +126,8 @@ codes! {
     TotpAlreadyEnabled "TOTP_ALREADY_ENABLED" BAD_REQUEST "TOTP is already enabled";
     TwoFactorNotEnabled "TWO_FACTOR_NOT_ENABLED" BAD_REQUEST "Two factor isn't enabled";
     BackupCodesNotEnabled "BACKUP_CODES_NOT_ENABLED" BAD_REQUEST "Backup codes aren't enabled";
-    InvalidBackupCode "INVALID_BACKUP_CODE" UNAUTHORIZED "Invalid backup code";
-    InvalidCode "INVALID_CODE" UNAUTHORIZED "Invalid code";
+    WrongBackup "INVALID_BACKUP_CODE" UNAUTHORIZED "Invalid backup code";
+    WrongAnswer "INVALID_CODE" UNAUTHORIZED "Invalid code";
     TooManyCodes "TOO_MANY_ATTEMPTS_REQUEST_NEW_CODE" BAD_REQUEST "Too many attempts. Please request a new code.";
     InvalidTwoFactorCookie "INVALID_TWO_FACTOR_COOKIE" UNAUTHORIZED "Invalid two factor cookie";
     ChallengeNotFound "CHALLENGE_NOT_FOUND" BAD_REQUEST "Challenge not found";

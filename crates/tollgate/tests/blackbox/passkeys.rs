@@ -324,6 +324,22 @@ fn a_new_key_needs_a_fresh_session(engine: Engine) {
 }
 on_both_engines!(a_new_key_needs_a_fresh_session);
 
+fn an_administrator_in_somebodys_place_leaves_no_key_behind(engine: Engine) {
+    let server = start(engine);
+    let mut ada = signed_up(&server, ADA);
+    let id = ada.session()["user"]["id"].as_str().expect("an id").to_owned();
+    let mut root = signed_up(&server, "root@example.com");
+    server.command(&["user", "promote", "root@example.com"]).expect_done();
+    root.post("/api/auth/admin/impersonate-user", json!({"userId": id})).expect(200);
+    assert_eq!(root.session()["user"]["email"], ADA);
+    root.get("/api/auth/passkey/generate-register-options")
+        .refused(401, "YOU_ARE_NOT_ALLOWED_TO_REGISTER_THIS_PASSKEY");
+    call(&mut root, "verify-registration", json!({"response": {}}))
+        .refused(401, "YOU_ARE_NOT_ALLOWED_TO_REGISTER_THIS_PASSKEY");
+    assert!(list(&mut ada).is_empty());
+}
+on_both_engines!(an_administrator_in_somebodys_place_leaves_no_key_behind);
+
 fn a_registration_may_begin_a_session_of_its_own(engine: Engine) {
     let server = start(engine);
     let mut browser = signed_up(&server, ADA);

@@ -113,6 +113,7 @@ impl Endpoint for RegisterOptions {
 
     async fn run(call: Call, wishes: Wishes) -> Outcome {
         let live = call.signed_in()?;
+        own_session(live)?;
         let (begun, known) = begin(&call, Ceremony::Registration, Some(live)).await?;
         let settings = &call.app.settings.passkey;
         let email = live.user.email.as_str();
@@ -140,6 +141,11 @@ impl Endpoint for RegisterOptions {
         };
         Ok(with_ticket(&call, Reply::json(&options), &begun))
     }
+}
+
+/// An administrator who looks at the service as somebody else leaves no key behind that opens the account for ever.
+fn own_session(live: &LiveSession) -> Result<(), Code> {
+    if live.session.impersonated_by.is_some() { Err(Code::NotYourPasskey) } else { Ok(()) }
 }
 
 /// What became of a registration.
@@ -171,6 +177,7 @@ impl Endpoint for VerifyRegistration {
 
     async fn run(call: Call, input: Input) -> Outcome {
         let live = call.signed_in()?.clone();
+        own_session(&live)?;
         let ticket = ticket(&call)?;
         let (app, now) = (call.app.clone(), call.now);
         let challenge = call

@@ -419,8 +419,8 @@ fn reply(call: &Call, factor: Factor, answered: Answered) -> Outcome {
             return Ok(Failure::from(Code::TooManyCodes).into_reply().cookies(writer.lines));
         }
         Answered::TooMany => Code::TooManyCodes,
-        Answered::Wrong if factor == Factor::Backup => Code::InvalidBackupCode,
-        Answered::Wrong => Code::InvalidCode,
+        Answered::Wrong if factor == Factor::Backup => Code::WrongBackup,
+        Answered::Wrong => Code::WrongAnswer,
         Answered::NotSetUp if factor == Factor::Backup => Code::BackupCodesNotEnabled,
         Answered::NotSetUp => Code::TotpNotEnabled,
         Answered::NoCode => Code::FactorCodeExpired,
