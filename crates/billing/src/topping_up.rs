@@ -42,8 +42,9 @@ impl Desk {
     pub async fn top_up_of(&self, owner: &Owner) -> Result<Shown, store::Error> {
         let (tools, owner, now) = (self.tools_handle(), owner.clone(), self.tools().clock.now());
         let read = move |tx: &mut store::Tx<'_>| -> Result<Shown, store::Error> {
-            let count = topups::made_this_month(tx, &tools.ledger, &owner, now)?;
-            Ok(Shown { top_up: topups::find(tx, &owner)?, count })
+            let found = topups::find_with_count(tx, &tools.ledger, &owner, now)?;
+            let (top_up, count) = found.map_or((None, 0), |(top_up, count)| (Some(top_up), count));
+            Ok(Shown { top_up, count })
         };
         self.tools().store.read(read).await
     }
@@ -56,7 +57,8 @@ impl Desk {
         let (tools, owner, now) = (self.tools_handle(), owner.clone(), self.tools().clock.now());
         let write = move |tx: &mut store::Tx<'_>| -> Result<_, store::Error> {
             let kept = topups::put(tx, &tools.terms.catalogue, &owner, &wanted, now)?;
-            let count = topups::made_this_month(tx, &tools.ledger, &owner, now)?;
+            let found = topups::find_with_count(tx, &tools.ledger, &owner, now)?;
+            let count = found.map_or(0, |(_, count)| count);
             Ok(kept.map(|top_up| Shown { top_up: Some(top_up), count }))
         };
         self.tools().store.write(write).await

@@ -22,6 +22,15 @@ macro_rules! columns {
 }
 
 const ONE: &str = concat!("SELECT ", columns!(), " FROM billing_topups WHERE owner = $1");
+/// In one statement, so that state and count are of one moment.
+const WITH_COUNT: &str = concat!(
+    "SELECT ",
+    columns!(),
+    ", (SELECT COUNT(*) FROM billing_checkouts c
+        WHERE c.owner = $1 AND c.created_at >= $2 AND c.created_at < $3 AND c.kind = 'topup'
+          AND c.status IN ('open', 'processing', 'paid'))
+    FROM billing_topups WHERE owner = $1"
+);
 const PUT: &str = "
     INSERT INTO billing_topups (owner, account_id, unit, pack, below, monthly_max, enabled, seen_seq, seen_holds, checkout_id,
       customer_id, payment_method, leased_until, attempts, failures, retry_at, rests_until, error, created_at, updated_at)
@@ -238,7 +247,7 @@ pub fn find(tx: &mut Tx<'_>, owner: &Owner) -> Result<Option<TopUp>, Error> {
 }
 
 /// Payments of the month that `now` lies in: made or under way.
-pub fn made_this_month(
+fn made_this_month(
     tx: &mut Tx<'_>,
     terms: &credits::Settings,
     owner: &Owner,
@@ -246,6 +255,17 @@ pub fn made_this_month(
 ) -> Result<i64, Error> {
     let (start, end) = terms.window(Period::Month, now);
     tx.query_one(MADE, params![&owner.to_string(), start, end], |row| row.get(0))
+}
+
+/// With the payments of the month that `now` lies in.
+pub fn find_with_count(
+    tx: &mut Tx<'_>,
+    terms: &credits::Settings,
+    owner: &Owner,
+    now: Millis,
+) -> Result<Option<(TopUp, i64)>, Error> {
+    let (start, end) = terms.window(Period::Month, now);
+    tx.query_opt(WITH_COUNT, params![&owner.to_string(), start, end], |row| Ok((read(row)?, row.get(15)?)))
 }
 
 /// How many there are in each state.
