@@ -2,6 +2,7 @@
 
 use gate::allowances::Allowances;
 use identity::authjs::token::Verifier;
+use kernel::signed::encode_uri_component;
 use kernel::{Secrets, TrustedOrigins, TrustedProxies};
 
 /// Everything a door needs to know. Times are milliseconds.
@@ -33,6 +34,21 @@ pub struct Settings {
     pub limits: Limits,
     /// `dev` mode: the inbox and start pages are mounted.
     pub dev: bool,
+}
+
+impl Settings {
+    /// Where people sign in who want to go to `target`.
+    pub fn sign_in_url(&self, target: &str) -> String {
+        let target = encode_uri_component(target);
+        match &self.authjs.sign_in_url {
+            // The parameter is Auth.js' own, as its pages pass it on.
+            Some(url) if !self.session.strategy.is_own() => {
+                let join = if url.contains('?') { '&' } else { '?' };
+                format!("{url}{join}callbackUrl={target}")
+            }
+            _ => format!("{}/sign-in?callbackURL={target}", self.base_url),
+        }
+    }
 }
 
 #[derive(Debug, Clone)]

@@ -52,3 +52,12 @@ pub fn bare(text: &str) -> Result<String, Refusal> {
     }
     Ok(decoded.into_owned())
 }
+
+/// The first cookie of exactly this name.
+pub fn cookie<'a>(lines: impl IntoIterator<Item = &'a str>, name: &str) -> Option<String> {
+    let mut parts =
+        lines.into_iter().flat_map(|line| line.split(';')).filter_map(|part| part.split_once('='));
+    let (_, value) = parts.find(|(found, _)| found.trim_matches([' ', '\t']) == name)?;
+    let value = value.trim_matches([' ', '\t']);
+    (!value.is_empty()).then(|| value.to_owned())
+}

@@ -1,13 +1,16 @@
 //! Who is calling: the session that a request presents, looked up in the store every time.
 
+use super::app_session::{self, AppSession};
 use super::cookies::{self, Keep, Names, Writer};
 use crate::app::App;
 use crate::settings::Switch;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
-use identity::{LiveSession, SessionView, sessions};
+use identity::{LiveSession, SessionView, UserView, sessions};
 use kernel::signed::{Signer, decode_uri_component};
 use kernel::{Millis, cookie};
+use std::sync::Arc;
+use store::Tx;
 
 /// What a request shows, before anybody asks the store.
 #[derive(Clone, Default)]
@@ -20,6 +23,8 @@ pub struct Presented {
     pub dont_remember: bool,
     /// There is a cookie of that name, whatever it holds.
     pub has_dont_remember: bool,
+    /// In the token's place where sessions are an app's.
+    pub app: Option<AppSession>,
 }
 
 /// What became of it.
@@ -44,6 +49,9 @@ pub enum Refresh {
 
 impl Presented {
     pub fn read(app: &App, names: &Names, headers: &HeaderMap) -> Presented {
+        if !app.settings.session.strategy.is_own() {
+            return Presented::of_app(app_session::read(app, headers, true));
+        }
         let bearer =
             if app.settings.methods.has(Switch::Bearer) { bearer(&app.signer, headers) } else { None };
         Presented::beside_cookies(app, names, headers, bearer)
@@ -52,6 +60,9 @@ impl Presented {
     /// A token that a backend or a proxy passes on in a header of its own: it stands in for the cookie, also when it
     /// opens nothing.
     pub fn passed_on(app: &App, names: &Names, headers: &HeaderMap, token: &str) -> Presented {
+        if !app.settings.session.strategy.is_own() {
+            return Presented::of_app(Some(app_session::passed_on(app, token)));
+        }
         let opened = if app.settings.methods.has(Switch::Bearer) { open(&app.signer, token) } else { None };
         match opened {
             None => Presented::default(),
@@ -61,6 +72,9 @@ impl Presented {
 
     /// Where `Authorization` is somebody else's: a backend's service key.
     pub fn of_cookies(app: &App, names: &Names, headers: &HeaderMap) -> Presented {
+        if !app.settings.session.strategy.is_own() {
+            return Presented::of_app(app_session::read(app, headers, false));
+        }
         Presented::beside_cookies(app, names, headers, None)
     }
 
@@ -82,7 +96,18 @@ impl Presented {
             is_signed,
             dont_remember: has_dont_remember && signed(&names.dont_remember).is_some(),
             has_dont_remember,
+            app: None,
         }
+    }
+
+    fn of_app(session: Option<AppSession>) -> Presented {
+        let is_signed = session.as_ref().is_some_and(AppSession::is_signed);
+        Presented { is_signed, app: session, ..Presented::default() }
+    }
+
+    /// Nothing that could open anything.
+    pub fn is_empty(&self) -> bool {
+        self.token.is_none() && self.app.is_none()
     }
 
     pub fn keep(&self) -> Keep {
@@ -112,16 +137,56 @@ fn open(signer: &Signer, token: &str) -> Option<(String, bool)> {
 /// Old enough to be extended; a session that the browser shall not remember never is.
 pub fn is_due(app: &App, presented: &Presented, session: &SessionView<'_>, now: Millis) -> bool {
     let settings = &app.settings.session;
-    !presented.dont_remember && session.is_due(settings.expires_in, settings.update_age, now)
+    !presented.dont_remember
+        && presented.app.is_none()
+        && session.is_due(settings.expires_in, settings.update_age, now)
+}
+
+/// One look at what is presented; an expired session is the caller's to judge.
+pub fn look<T>(
+    tx: &mut Tx<'_>,
+    app: &App,
+    presented: &Presented,
+    now: Millis,
+    see: impl FnOnce(SessionView<'_>, UserView<'_>) -> T,
+) -> Result<Option<T>, store::Error> {
+    match (&presented.app, &presented.token) {
+        (Some(shown), _) => shown.look(tx, app, now, see),
+        (None, Some(token)) => sessions::look(tx, &app.vault, token, see),
+        (None, None) => Ok(None),
+    }
+}
+
+/// An app's session with a user who may come in. It has no token that is ours to tell.
+async fn resolve_app(
+    app: &Arc<App>,
+    shown: AppSession,
+    now: Millis,
+) -> Result<Option<LiveSession>, store::Error> {
+    let looking = app.clone();
+    let see = move |session: SessionView<'_>, user: UserView<'_>| {
+        let good = session.expires_at > now && app_session::is_welcome(&user, now);
+        good.then(|| LiveSession {
+            token: String::new(),
+            session: session.to_session(),
+            user: user.to_user(),
+        })
+    };
+    let found = app.store.read(move |tx| shown.look(tx, &looking, now, see)).await?;
+    Ok(found.flatten())
 }
 
 /// Looks the token up. Where nothing has to be written this is one read.
 pub async fn resolve(
-    app: &App,
+    app: &Arc<App>,
     presented: &Presented,
     refresh: Refresh,
     now: Millis,
 ) -> Result<Resolved, store::Error> {
+    if let Some(shown) = presented.app.clone() {
+        let session = resolve_app(app, shown, now).await?;
+        return Ok(Resolved { session, ..Resolved::default() });
+    }
     let Some(token) = presented.token.clone() else { return Ok(Resolved::default()) };
     let vault = app.vault.clone();
     let found = app.store.read(move |tx| sessions::find(tx, &vault, &token)).await?;

@@ -347,6 +347,16 @@ impl Reply {
     }
 
     /// Nothing for a browser to keep.
+    /// Says on a 401 what is expected (RFC 6750).
+    pub fn challenging(self) -> Reply {
+        match self.status {
+            StatusCode::UNAUTHORIZED => {
+                self.header_text("www-authenticate", "Bearer error=\"invalid_token\"")
+            }
+            _ => self,
+        }
+    }
+
     pub fn without_cookies(self) -> Reply {
         Reply { cookies: Vec::new(), grant: None, ..self }
     }

@@ -83,6 +83,12 @@ async fn answer(call: &Call, refresh: Refresh, tell_due: bool) -> Outcome {
     if let (Some(key), Some(live)) = (&call.key, &call.session) {
         return Ok(api_keys::session_reply(call, key, live));
     }
+    if call.presented.app.is_some() {
+        let resolved = current::resolve(&call.app, &call.presented, Refresh::No, call.now).await?;
+        let body = resolved.session.map(|live| body(live.session.view(), live.user.view(), "", None));
+        let bytes = body.map_or_else(|| b"null".to_vec(), |written| written.bytes);
+        return Ok(uncached(Reply::bytes(bytes)));
+    }
     // Nothing to tell where nothing is ever extended.
     let tell_due = tell_due && !call.presented.dont_remember;
     if call.presented.token.is_none() {

@@ -8,6 +8,7 @@ mod accounts;
 mod admin;
 mod anonymous;
 mod api_keys;
+mod app_session;
 mod beginning;
 mod billing;
 mod body;

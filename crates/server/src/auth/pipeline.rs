@@ -6,7 +6,7 @@ use super::current::{self, Presented, Refresh, Resolved};
 use super::endpoint::{Access, BodyKind, Call, Endpoint, Grant, Method, Outcome, Reply, Spec};
 use super::error::{Code, Failure};
 use super::fields::{Fields, has_flag};
-use super::{api_keys, body, callback, multi_session, origin_guard, rates};
+use super::{api_keys, app_session, body, callback, multi_session, origin_guard, rates};
 use crate::app::App;
 use crate::edge::{self, Refusal, RequestContext};
 use crate::settings::Switch;
@@ -85,7 +85,9 @@ async fn unknown(app: Arc<App>, names: Arc<Names>, request: Request) -> Response
 }
 
 async fn serve<E: Endpoint>(app: Arc<App>, names: Arc<Names>, request: Request) -> Response {
-    if E::SPEC.switch.is_some_and(|switch| !app.settings.methods.has(switch)) {
+    let is_off = E::SPEC.switch.is_some_and(|switch| !app.settings.methods.has(switch));
+    let is_own = app.settings.session.strategy.is_own();
+    if is_off || !(is_own || app_session::keeps(E::SPEC.path)) {
         return unknown(app, names, request).await;
     }
     let (parts, body) = request.into_parts();
@@ -98,6 +100,9 @@ async fn serve<E: Endpoint>(app: Arc<App>, names: Arc<Names>, request: Request) 
     if api_keys::header(&app, &parts.headers).is_some() {
         // A program shows its key each time, and nothing may take its place.
         return reply.without_cookies().into_response();
+    }
+    if !is_own {
+        reply = reply.challenging();
     }
     // A session that the endpoint hands out stands behind one that was just extended, and so wins, as in the original;
     // one that it ends is not extended first.
@@ -151,7 +156,13 @@ async fn steps<E: Endpoint>(
             let refresh = if extend { Refresh::Yes } else { Refresh::No };
             let resolved = current::resolve(app, presented, refresh, context.now).await?;
             before.extend(current::cookie_lines(app, names, presented, &resolved));
-            admit(app, &spec, resolved, &context)?
+            let refusal = presented.app.as_ref().and_then(|shown| shown.refusal(context.now));
+            match (refusal, spec.access) {
+                (Some(refusal), Access::SignedIn | Access::Fresh) => {
+                    return Err(app_session::failure(refusal));
+                }
+                _ => admit(app, &spec, resolved, &context)?,
+            }
         }
     };
     let call = Call {

@@ -105,7 +105,9 @@ async fn steps(
     };
     let question = Arc::new(Question { demand: asked.demand, tells_features: true });
     let now = context.now;
-    let looked = match judge::shown(gate, &parts.headers, false) {
+    let shown = judge::shown(gate, &parts.headers, false);
+    let signed_out = judge::signed_out(gate, &shown, now);
+    let looked = match shown {
         Shown::Session(presented) => {
             let (looking, shown, asking) = (gate.clone(), presented.clone(), question.clone());
             let looked = app.store.read(move |tx| {
@@ -153,7 +155,7 @@ async fn steps(
                 let (guest, standing) = visitor::pass(gate, &parts.headers, demand, action, context).await?;
                 Ok(json_response(200, guest_answer(&guest, &standing)))
             }
-            None => Err(Failure::Unauthenticated),
+            None => Err(signed_out),
         },
     }
 }

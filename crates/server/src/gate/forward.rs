@@ -99,7 +99,9 @@ async fn steps(
     let tells_features = demand.entitlement.is_some();
     let question = Arc::new(Question { demand, tells_features });
     let demand = &question.demand;
-    let looked = match judge::shown(gate, &parts.headers, is_users) {
+    let shown = judge::shown(gate, &parts.headers, is_users);
+    let signed_out = judge::signed_out(gate, &shown, context.now);
+    let looked = match shown {
         Shown::Session(presented) => look(gate, key, &presented, &question, context, cookies).await?,
         shown => {
             if key.is_some() {
@@ -130,7 +132,7 @@ async fn steps(
             Some(action) => {
                 visitor::pass(gate, &parts.headers, demand, action, context).await.map(|_| Pass::default())
             }
-            None => Err(Failure::Unauthenticated),
+            None => Err(signed_out),
         },
     }
 }
@@ -160,7 +162,7 @@ async fn look(
     context: &RequestContext,
     cookies: &mut Vec<String>,
 ) -> Result<Looked<Pass>, Failure> {
-    if key.is_none() && presented.token.is_none() {
+    if key.is_none() && presented.is_empty() {
         return Ok(Looked::Nobody);
     }
     let has_key = key.is_some();
@@ -293,9 +295,11 @@ fn plain(text: &str) -> String {
 fn refusal(gate: &Gate, headers: &HeaderMap, failure: Failure, context: &RequestContext) -> Response {
     let proxy = Proxy::of(headers);
     let target = match (&failure, Original::read(headers)) {
-        (Failure::Unauthenticated | Failure::NoGuest, Ok(original)) if original.is_page(headers) => {
+        (Failure::Unauthenticated | Failure::SignedOutOfApp(_) | Failure::NoGuest, Ok(original))
+            if original.is_page(headers) =>
+        {
             let settings = &gate.app.settings;
-            let url = original.sign_in_url(&settings.base_url, &settings.trusted_origins);
+            let url = settings.sign_in_url(&original.sign_in_target(&settings.trusted_origins));
             HeaderValue::try_from(url).ok()
         }
         _ => None,

@@ -11,7 +11,7 @@ use gate::authorize::{self, Demand, Denied, Subject};
 use http::header::SET_COOKIE;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use identity::api_keys::{self, Holder, Unusable, Used};
-use identity::{User, UserView, sessions, users};
+use identity::{User, UserView, users};
 use kernel::{Millis, time};
 use std::sync::Arc;
 use store::Tx;
@@ -108,9 +108,8 @@ pub(super) fn look<T>(
     now: Millis,
     see: impl FnOnce(Seen<'_>) -> T,
 ) -> Result<Looked<T>, store::Error> {
-    let Some(token) = &presented.token else { return Ok(Looked::Nobody) };
     let app = &gate.app;
-    let looked = sessions::look(tx, &app.vault, token, |session, user| {
+    let looked = current::look(tx, app, presented, now, |session, user| {
         if session.expires_at <= now {
             return Err(Looked::Nobody);
         }
@@ -155,6 +154,18 @@ fn let_pass<T>(
         _ => Vec::new(),
     };
     Ok(Looked::Passes(Passing { subject, payer, features }, seen))
+}
+
+/// What whoever shows no session is told; an app learns what is wrong with what it sent.
+pub(super) fn signed_out(gate: &Gate, shown: &Shown, now: Millis) -> Failure {
+    if gate.app.settings.session.strategy.is_own() {
+        return Failure::Unauthenticated;
+    }
+    let refusal = match shown {
+        Shown::Session(presented) => presented.app.as_ref().and_then(|session| session.refusal(now)),
+        Shown::Key(_) | Shown::Nothing => None,
+    };
+    Failure::SignedOutOfApp(refusal)
 }
 
 /// Extends a session that is due, and judges what came of it. `cookies` gets the lines that tell the browser.

@@ -111,6 +111,23 @@ pub fn router(app: &Arc<App>, door: Router) -> Router {
         policy: HeaderValue::try_from(policy).expect("origins are visible ASCII"),
         payment,
     });
+    let entrances = match app.settings.session.strategy.is_own() {
+        true => own_entrances(app),
+        false => {
+            Router::new().route("/sign-in", get(sign_in::at_app)).route("/sign-up", get(sign_in::at_app))
+        }
+    };
+    entrances
+        .route("/billing", get(billing::page))
+        .route("/billing/checkout", post(billing::checkout))
+        .route("/billing/portal", post(billing::portal))
+        .route("/assets/{file}", get(assets::file))
+        .route_layer(axum::middleware::from_fn_with_state(pages.clone(), headers))
+        .with_state(pages)
+}
+
+/// Where people sign in, unless an app does that.
+fn own_entrances(app: &App) -> Router<Arc<Pages>> {
     let mut router = Router::new();
     if app.settings.methods.has(Switch::DeviceAuthorization) {
         router = router.route("/device", get(device::page).post(device::decide));
@@ -126,12 +143,6 @@ pub fn router(app: &Arc<App>, door: Router) -> Router {
         .route("/second-factor", post(second_factor::answer))
         .route("/sign-up", get(sign_in::new_page).post(sign_in::sign_up))
         .route("/sign-out", post(sign_in::sign_out))
-        .route("/billing", get(billing::page))
-        .route("/billing/checkout", post(billing::checkout))
-        .route("/billing/portal", post(billing::portal))
-        .route("/assets/{file}", get(assets::file))
-        .route_layer(axum::middleware::from_fn_with_state(pages.clone(), headers))
-        .with_state(pages)
 }
 
 /// Where a checkout or a portal can be. Browsers hold a form's redirect against the page's policy, too.

@@ -58,6 +58,16 @@ pub async fn new_page(State(pages): State<Arc<Pages>>, request: Request) -> Resp
     entrance(&pages, request, Which::SignUp).await
 }
 
+/// Where the app signs people in, everything leads to its page.
+pub async fn at_app(State(pages): State<Arc<Pages>>, request: Request) -> Response<Body> {
+    let (parts, _) = request.into_parts();
+    let settings = &pages.app.settings;
+    let query = form::of_query(&parts);
+    let target = judge(&settings.trusted_origins, query.some("callbackURL").unwrap_or(HOME));
+    let target = target.map_or_else(|| format!("{}{HOME}", settings.base_url), |target| target.absolute());
+    see_other(&settings.sign_in_url(&target))
+}
+
 /// Whoever is signed in already goes on.
 async fn entrance(pages: &Pages, request: Request, which: Which) -> Response<Body> {
     let (parts, _) = request.into_parts();

@@ -8,6 +8,7 @@ use gate::authorize::Denied;
 use gate::rules::Doubt;
 use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
+use identity::authjs::token as authjs;
 use identity::service_keys::Scope;
 use kernel::{Millis, time};
 use serde_json::{Map, Value, json};
@@ -27,6 +28,9 @@ pub(crate) enum Failure {
     /// No session, and nothing that stands in for one.
     #[error("nobody is signed in: the session is missing, over or not valid")]
     Unauthenticated,
+    /// The same where sessions are an app's; with what is wrong with the one that was shown.
+    #[error("{}", signed_out(*.0))]
+    SignedOutOfApp(Option<authjs::Refusal>),
     /// The same where a guest would do.
     #[error(
         "nobody is signed in, and there is no guest: the guest cookie is missing, over or not valid; POST /api/guest makes one"
@@ -94,6 +98,11 @@ fn used_up(whose: Whose) -> &'static str {
         Whose::Guest => "this guest's allowance is used up",
         Whose::Address => "the allowance of guests at this client's address is used up",
     }
+}
+
+fn signed_out(refusal: Option<authjs::Refusal>) -> String {
+    let nobody = "nobody is signed in: the app's session is missing, over, or its user is no more";
+    refusal.map_or_else(|| nobody.to_owned(), |refusal| refusal.to_string())
 }
 
 fn denial(denied: Denied) -> &'static str {
@@ -175,6 +184,9 @@ impl Failure {
             Failure::InvalidServiceKey => (StatusCode::UNAUTHORIZED, "invalid_service_key"),
             Failure::LacksScope(_) => (StatusCode::FORBIDDEN, "forbidden"),
             Failure::Unauthenticated | Failure::NoGuest => (StatusCode::UNAUTHORIZED, "unauthenticated"),
+            Failure::SignedOutOfApp(refusal) => {
+                (StatusCode::UNAUTHORIZED, refusal.map_or("unauthenticated", authjs::Refusal::code))
+            }
             Failure::Denied(Denied::Banned) => (StatusCode::FORBIDDEN, "user_banned"),
             Failure::Denied(Denied::OtherUser) => (StatusCode::FORBIDDEN, "user_mismatch"),
             Failure::Denied(Denied::LacksRole | Denied::LacksPermission | Denied::ForeignPayer) => {
@@ -277,6 +289,10 @@ impl Failure {
         match &self {
             Failure::InvalidServiceKey => {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            Failure::SignedOutOfApp(_) => {
+                let challenge = HeaderValue::from_static("Bearer error=\"invalid_token\"");
+                headers.insert(WWW_AUTHENTICATE, challenge);
             }
             Failure::LimitReached { seconds, .. }
             | Failure::GuestLimitReached { seconds, .. }
