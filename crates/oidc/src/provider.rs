@@ -7,7 +7,7 @@ use crate::profile::{self, Profile};
 use crate::remembered::Remembered;
 use crate::settings::{Kind, Settings};
 use crate::tokens::{self, Tokens};
-use crate::wire::{Credentials, Trouble, Wire};
+use crate::wire::{Credentials, Trouble, Wire, address};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use kernel::time::{HOUR, MINUTE, SECOND};
@@ -15,6 +15,7 @@ use kernel::{Millis, Secret};
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{Mutex, MutexGuard};
 use url::Url;
 
@@ -25,6 +26,8 @@ const KEYS_AGE: i64 = 10 * MINUTE;
 const KEYS_LAST: i64 = HOUR;
 /// Tokens with made-up key names must not have the keys fetched for each of them.
 const KEYS_PAUSE: i64 = 30 * SECOND;
+/// For whoever signs out here while the provider is away.
+const MOMENT: Duration = Duration::from_secs(2);
 /// Parameters that are set here and by nobody else.
 pub const RESERVED: [&str; 8] = [
     "state",
@@ -76,7 +79,7 @@ pub struct Provider {
 }
 
 /// What the address is made of that people are sent to.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Start<'a> {
     pub state: &'a str,
     pub verifier: &'a str,
@@ -88,7 +91,7 @@ pub struct Start<'a> {
 }
 
 /// Which sign-in an id token must belong to.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub enum Nonce<'a> {
     /// The one that was begun here.
     Of(&'a str),
@@ -116,7 +119,7 @@ impl Provider {
             return Ok(found);
         }
         let fetching = async {
-            let document = self.wire.get(&discovery::document_url(&issuer), Credentials::None).await?;
+            let document = self.wire.look(&discovery::document_url(&issuer)).await?;
             discovery::read(&self.settings, &issuer, &document)
         };
         match described.fetch(now, fetching).await {
@@ -131,7 +134,7 @@ impl Provider {
             return Ok(found);
         }
         let fetching = async {
-            let document = self.wire.get(&signing.keys, Credentials::None).await?;
+            let document = self.wire.look(&signing.keys).await?;
             let unread = || Trouble::NotUnderstood("its key set is none".into());
             KeySet::read(&document).ok_or_else(unread)
         };
@@ -392,8 +395,17 @@ impl Provider {
         Ok(found.filter(|found| subject.is_none_or(|subject| found.subject == subject)))
     }
 
-    /// Where somebody signs out at the provider, too; `None` where there is no such place, or where it is not known at
-    /// this moment: nobody waits for a provider to sign out here.
+    /// As it was read last, however long ago; a provider that was never asked is given a moment.
+    async fn known_endpoints(&self, now: Millis) -> Option<Arc<Endpoints>> {
+        let remembered = self.described.try_lock().ok().and_then(|described| described.value.clone());
+        match remembered {
+            Some((found, _)) => Some(found),
+            None => tokio::time::timeout(MOMENT, self.endpoints(now)).await.ok()?.ok(),
+        }
+    }
+
+    /// Where somebody signs out at the provider, too; `None` where there is no such place, or where the provider does not
+    /// say so at once: a provider that is away must not keep anybody in.
     pub async fn end_session_url(
         &self,
         id_token: Option<&str>,
@@ -404,8 +416,8 @@ impl Provider {
         if !self.settings.sign_out_there {
             return None;
         }
-        let endpoints = self.endpoints(now).await.ok()?;
-        let mut url = Url::parse(endpoints.end_session.as_deref()?).ok()?;
+        let endpoints = self.known_endpoints(now).await?;
+        let mut url = address(endpoints.end_session.as_deref()?)?;
         if let Some(token) = id_token {
             set(&mut url, "id_token_hint", token);
         }

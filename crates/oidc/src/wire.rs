@@ -20,6 +20,8 @@ use url::{Host, Url};
 const CONNECT_WITHIN: Duration = Duration::from_secs(3);
 /// The wait for a turn included: somebody looks at a spinner.
 const WITHIN: Duration = Duration::from_secs(8);
+/// For what many wait for at once, one after another.
+const LOOK_WITHIN: Duration = Duration::from_secs(4);
 /// The largest key sets of the well-known providers have some 30 KiB.
 const LARGEST_ANSWER: usize = 512 * 1024;
 /// At once to one provider, so that one that hangs takes nothing from the others.
@@ -78,7 +80,13 @@ impl Wire {
 
     pub async fn get(&self, url: &str, credentials: Credentials<'_>) -> Result<Value, Trouble> {
         let request = request(Method::GET, url, &credentials, Bytes::new())?;
-        self.within(url, request).await
+        self.within(WITHIN, url, request).await
+    }
+
+    /// What everybody may read: a description, keys.
+    pub async fn look(&self, url: &str) -> Result<Value, Trouble> {
+        let request = request(Method::GET, url, &Credentials::None, Bytes::new())?;
+        self.within(LOOK_WITHIN, url, request).await
     }
 
     pub async fn post(
@@ -89,21 +97,26 @@ impl Wire {
     ) -> Result<Map<String, Value>, Trouble> {
         let form = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
         let request = request(Method::POST, url, &credentials, Bytes::from(form))?;
-        match self.within(url, request).await? {
+        match self.within(WITHIN, url, request).await? {
             Value::Object(members) => Ok(members),
             _ => Err(Trouble::NotUnderstood(format!("{} answers with no object", shown(url)))),
         }
     }
 
-    async fn within(&self, url: &str, request: Request<Full<Bytes>>) -> Result<Value, Trouble> {
+    async fn within(
+        &self,
+        limit: Duration,
+        url: &str,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Value, Trouble> {
         let all = async {
             let closed = |_| Trouble::Unavailable("the client has ended".into());
             let _turn = self.room.acquire().await.map_err(closed)?;
             self.once(url, request).await
         };
         let late =
-            |_| Err(Trouble::Unavailable(format!("no answer from {} in {} s", shown(url), WITHIN.as_secs())));
-        tokio::time::timeout(WITHIN, all).await.unwrap_or_else(late)
+            |_| Err(Trouble::Unavailable(format!("no answer from {} in {} s", shown(url), limit.as_secs())));
+        tokio::time::timeout(limit, all).await.unwrap_or_else(late)
     }
 
     async fn once(&self, url: &str, request: Request<Full<Bytes>>) -> Result<Value, Trouble> {

@@ -12,7 +12,7 @@ const SEAL: &str = "provider sign-in";
 const VERIFIER_LENGTH: usize = 128;
 const NONCE_LENGTH: usize = 32;
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct State {
     pub provider: String,
     /// Proves to the provider that who trades the code has begun the sign-in (PKCE).
@@ -30,11 +30,24 @@ pub struct State {
     pub link: Option<Link>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Link {
     pub user: String,
     /// The session that asked for it, which must still be there at the end.
     pub session: String,
+}
+
+/// Without what proves the sign-in.
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State").field("provider", &self.provider).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Link").field("user", &self.user).finish_non_exhaustive()
+    }
 }
 
 impl State {

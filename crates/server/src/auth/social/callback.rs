@@ -15,12 +15,15 @@ use kernel::secret::same_secret;
 use kernel::signed::encode_uri_component;
 use kernel::{UserId, cookie, random};
 use oidc::{Profile, Provider, Tokens};
+use std::time::Duration;
 
 pub struct FollowCallback;
 pub struct PostedCallback;
 
 /// What a provider may send, in the order in which it is passed on.
 const NAMES: [&str; 7] = ["code", "error", "device_id", "error_description", "state", "user", "iss"];
+/// For the whole conversation with the provider: a person waits.
+const ALTOGETHER: Duration = Duration::from_secs(15);
 const BANNED: &str =
     "You have been banned from this application. Please contact support if you believe this is an error.";
 
@@ -137,7 +140,9 @@ async fn proceed(call: &Call, answer: &Answer, begun: &State) -> Result<Result<R
     if begun.provider != provider.settings.id {
         return Ok(Err("state_mismatch".into()));
     }
-    let (profile, tokens) = match ask(call, provider, answer, code, begun).await {
+    let asked = tokio::time::timeout(ALTOGETHER, ask(call, provider, answer, code, begun)).await;
+    let late = |_| Err(Failed::from("unable_to_get_user_info"));
+    let (profile, tokens) = match asked.unwrap_or_else(late) {
         Ok(found) => found,
         Err(failed) => return Ok(Err(failed)),
     };
