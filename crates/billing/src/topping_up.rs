@@ -251,7 +251,11 @@ impl Desk {
     /// What became of the payment. One that was declined is called off first, so that nobody can pay it later beside the next one.
     async fn follow(&self, checkout: &Checkout, payment: &str) -> Result<(), Error> {
         let path = format!("/v1/payment_intents/{}", segment(payment)?);
-        let intent: PaymentIntent = self.tools().stripe.get(Class::Worker, &path, &Form::new()).await?;
+        let intent: PaymentIntent = match self.tools().stripe.get(Class::Worker, &path, &Form::new()).await {
+            // The key belongs to another account by now, and nobody can find out any more.
+            Err(Trouble::Missing(_)) => return Ok(self.end_attempt(checkout, "payment_gone".into()).await?),
+            intent => intent?,
+        };
         if intent.waits_for_its_owner() {
             let key = format!("tg:topup:off:{}", checkout.id);
             let path = format!("{path}/cancel");

@@ -613,3 +613,25 @@ fn a_pack_that_is_not_sold_any_more_is_not_charged(engine: Engine) {
     shop.expect_sound();
 }
 on_both_engines!(a_pack_that_is_not_sold_any_more_is_not_charged);
+
+/// Stripe says it knows no such payment, as with a key of another account; then it turns out that it was paid.
+fn a_payment_that_was_given_up_and_was_paid_after_all_is_granted(engine: Engine) {
+    let shop = Shop::open(engine);
+    let mut ada = Regular::of(&shop, &mut shop.buyer());
+    ada.wants(9);
+    shop.till.hold_deliveries();
+    shop.till.fault_on("/v1/payment_intents/", Fault::Status(404), 1);
+    ada.spend(450);
+    let shown = ada.until_state("backing_off");
+    assert_eq!((&shown["error"], &shown["count"], ada.balance()), (&json!("payment_gone"), &json!(0), 50));
+    shop.till.release_deliveries();
+    until(PATIENCE, "what was paid", || (ada.balance() == 550).then_some(()));
+    shop.settled();
+    assert_eq!((ada.payments(), &ada.shown()["count"]), (vec!["succeeded".to_owned()], &json!(1)));
+    // There is no reason to buy any more when the pause is over.
+    ada.time_passes(HOUR);
+    a_look_passes(&shop);
+    assert_eq!((ada.balance(), ada.payments().len()), (550, 1));
+    shop.expect_sound();
+}
+on_both_engines!(a_payment_that_was_given_up_and_was_paid_after_all_is_granted);
