@@ -6,6 +6,8 @@ import { startTollgate } from "../harness/tollgate.mjs";
 /** On PostgreSQL when this names a server where databases may be made, else in the file that the runner names. */
 const postgres = process.env.TOLLGATE_CONFORMANCE_DATABASE_URL;
 const SESSION_COLUMNS = { expiresAt: "expires_at", createdAt: "created_at" };
+/** Rows that are found by what stands in them, with their columns. */
+const PLAIN = { invitation: { table: "invitations", id: "id", email: "email", expiresAt: "expires_at", createdAt: "created_at" } };
 
 export async function start({ port, smtpPort, oidc, dbPath, env }) {
   const database = postgres ? await freshDatabase(postgres) : sqlite(dbPath);
@@ -19,6 +21,15 @@ export async function start({ port, smtpPort, oidc, dbPath, env }) {
     },
     promote: (email, role) => tollgate.run("user", "promote", email, "--role", role),
     async shift({ model, field, where, seconds }) {
+      const plain = PLAIN[model];
+      if (plain) {
+        const [[name, value]] = Object.entries(where);
+        const [column, found] = [plain[field], plain[name]];
+        if (!column || !found) throw new Error(`cannot shift ${model}.${field} by ${name}`);
+        const is = typeof value === "object" ? "LIKE" : "=";
+        const values = [seconds * 1000, value.like ?? value];
+        return database.query(`UPDATE ${plain.table} SET ${column} = ${column} + $1 WHERE ${found} ${is} $2`, values);
+      }
       const column = SESSION_COLUMNS[field];
       if (model !== "session" || !column || !where.token) throw new Error(`cannot shift ${model}.${field} by ${Object.keys(where)}`);
       // Tokens are stored hashed: the server itself says which session this one opens.
