@@ -61,3 +61,77 @@ pub fn cookie<'a>(lines: impl IntoIterator<Item = &'a str>, name: &str) -> Optio
     let value = value.trim_matches([' ', '\t']);
     (!value.is_empty()).then(|| value.to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::token::Mistake;
+    use super::*;
+
+    const NAME: &str = "authjs.session-token";
+
+    fn candidates(line: &str) -> Vec<String> {
+        cookie_candidates([line], NAME)
+    }
+
+    #[test]
+    fn the_cookie_is_found_whole_and_in_numbered_parts() {
+        assert_eq!(candidates("a=1; authjs.session-token=T; b=2"), ["T"]);
+        let parts: Vec<String> =
+            (0..12).rev().map(|at| format!("{NAME}.{at}={}", (b'a' + at) as char)).collect();
+        assert_eq!(candidates(&parts.join("; ")), ["abcdefghijkl"], "ten comes after nine");
+        assert_eq!(candidates(&format!("{NAME}=W; {NAME}.1=b; {NAME}.0=a")), ["W", "ab"]);
+        assert_eq!(
+            candidates(&format!("{NAME}=first; {NAME}=second; {NAME}.0=x; {NAME}.0=y")),
+            ["first", "x"]
+        );
+        assert_eq!(cookie_candidates(["b=1", &format!(" {NAME} = T ")], NAME), ["T"]);
+    }
+
+    #[test]
+    fn names_that_only_begin_alike_are_others() {
+        for name in [
+            "authjs.session-token-old",
+            "authjs.session-token.",
+            "authjs.session-token.x",
+            "authjs.session-token.-1",
+            "authjs.session-token.+1",
+            "authjs.session-token.01",
+            "authjs.session-token.100",
+            "authjs.session-token.99999999999",
+            "__Secure-authjs.session-token",
+            "next-auth.session-token",
+        ] {
+            assert_eq!(candidates(&format!("{name}=S; {NAME}=T")), ["T"], "{name}");
+            assert_eq!(candidates(&format!("{name}=S")), [""; 0], "{name}");
+        }
+        assert_eq!(candidates(&format!("{NAME}=")), [""; 0]);
+        assert_eq!(candidates(&format!("{NAME}=\"T\"")), ["\"T\""], "nothing is unquoted");
+    }
+
+    #[test]
+    fn a_session_of_the_database_is_the_exact_cookie() {
+        assert_eq!(
+            cookie([format!("{NAME}.0=a; {NAME}-old=b; {NAME}=c; {NAME}=d").as_str()], NAME).as_deref(),
+            Some("c")
+        );
+        assert_eq!(cookie([format!("{NAME}.0=a").as_str()], NAME), None);
+    }
+
+    #[test]
+    fn bearer_tokens_are_read_as_auth_js_reads_them_and_mistakes_are_named() {
+        let token = |text: &str| Some(Ok(text.to_owned()));
+        assert_eq!(bearer("Bearer T"), token("T"));
+        assert_eq!(bearer("bearer  T"), token("T"));
+        assert_eq!(bearer("Bearer a%2Eb"), token("a.b"));
+        assert_eq!(bearer("Basic abc"), None);
+        assert_eq!(bearer("BearerT"), None);
+        for text in ["Bearer", "Bearer ", "Bearer %", "Bearer a%zz", "Bearer %E0%A4%A"] {
+            assert_eq!(bearer(text), Some(Err(Refusal::Invalid)), "{text}");
+        }
+        let mistake = |mistake| Some(Err(Refusal::NotAToken(mistake)));
+        assert_eq!(bearer("Bearer [object Object]"), mistake(Mistake::Object));
+        assert_eq!(bearer("Bearer %5Bobject%20Object%5D"), mistake(Mistake::Object));
+        assert_eq!(bearer("Bearer undefined"), mistake(Mistake::Undefined));
+        assert_eq!(bearer("Bearer a b"), mistake(Mistake::Spaces));
+    }
+}

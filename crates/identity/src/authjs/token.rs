@@ -431,3 +431,152 @@ impl<'de> Visitor<'de> for ObjectReader {
         Ok(Object(members))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Made with the libraries themselves; the file says how.
+    const MADE: &str = include_str!("../testdata/authjs_tokens.json");
+
+    fn secrets(texts: &[&str]) -> Secrets {
+        Secrets::new(texts.iter().map(|text| (*text).to_owned()).collect()).unwrap()
+    }
+
+    fn made() -> (Millis, Vec<Value>) {
+        let made: Value = serde_json::from_str(MADE).unwrap();
+        (Millis(made["now"].as_i64().unwrap() * 1_000), made["cases"].as_array().unwrap().clone())
+    }
+
+    fn verifier(case: &Value) -> Verifier {
+        let format = if case["format"] == "hs256" { Format::Signed } else { Format::Encrypted };
+        let texts: Vec<&str> = case["secrets"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+        Verifier::new(format, &secrets(&texts), case["cookie"].as_str().unwrap())
+    }
+
+    fn judged(verifier: &Verifier, token: &str, now: Millis) -> Result<String, Refusal> {
+        let claims = verifier.open(token)?;
+        claims.judge(now)?;
+        Ok(claims.subject)
+    }
+
+    #[test]
+    fn tokens_of_the_libraries_are_taken_or_refused_for_what_they_are() {
+        let (now, cases) = made();
+        assert!(cases.len() > 30);
+        for case in &cases {
+            let found = judged(&verifier(case), case["token"].as_str().unwrap(), now);
+            let found = found.unwrap_or_else(|refusal| refusal.code().to_owned());
+            assert_eq!(case["expected"], found.as_str(), "{}", case["id"]);
+        }
+    }
+
+    #[test]
+    fn a_token_has_one_spelling() {
+        let (now, cases) = made();
+        for case in cases.iter().filter(|case| case["id"] == "v5" || case["id"] == "signed") {
+            let (verifier, token) = (verifier(case), case["token"].as_str().unwrap());
+            assert!(judged(&verifier, token, now).is_ok());
+            for other in [
+                format!("{token}="),
+                format!("{token}\n"),
+                format!(" {token}"),
+                format!("{token}."),
+                format!("{token}.a"),
+                token.replacen('.', "=.", 1),
+                token.to_uppercase(),
+                token[..token.len() - 1].to_owned(),
+            ] {
+                assert!(verifier.open(&other).is_err(), "{other}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_an_apps_mistakes_send_is_named() {
+        let verifier = Verifier::new(Format::Encrypted, &secrets(&["s"]), "authjs.session-token");
+        for (text, word) in [
+            ("[object Object]", "object"),
+            ("[object Promise]", "await"),
+            ("undefined", "undefined"),
+            ("null", "secureCookie"),
+            ("NaN", "NaN"),
+            ("{\"sub\":\"1\"}", "object"),
+            ("a b", "spaces"),
+        ] {
+            let refusal = verifier.open(text).unwrap_err();
+            assert_eq!(refusal.code(), "bearer_not_a_token", "{text}");
+            assert!(refusal.to_string().contains(word), "{refusal}");
+        }
+        assert_eq!(verifier.open("").unwrap_err(), Refusal::Invalid);
+        assert_eq!(verifier.open(&"a".repeat(MAX_BYTES + 1)).unwrap_err(), Refusal::Invalid);
+    }
+
+    #[test]
+    fn a_header_says_what_it_must_and_nothing_twice() {
+        let signed = |header: &str, payload: &str| {
+            let text = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload));
+            let mut mac = hmac::<Sha256Mac>(b"s");
+            mac.update(text.as_bytes());
+            format!("{text}.{}", URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes()))
+        };
+        let verifier = Verifier::new(Format::Signed, &secrets(&["s"]), "authjs.session-token");
+        let judge = |header: &str, payload: &str| judged(&verifier, &signed(header, payload), Millis(0));
+        let (header, good) = (r#"{"alg":"HS256"}"#, r#"{"sub":"a","exp":60}"#);
+        assert_eq!(judge(header, good).as_deref(), Ok("a"));
+        for header in [
+            r#"{"alg":"none"}"#,
+            r#"{"alg":"hs256"}"#,
+            r#"{"alg":["HS256"]}"#,
+            r#"{"alg":"HS256","crit":["b64"],"b64":false}"#,
+            r#"{"alg":"HS256","zip":"DEF"}"#,
+            r#"{"alg":"HS256","alg":"HS256"}"#,
+            r#"{"alg":"HS256","kid":1}"#,
+            "[]",
+            "",
+        ] {
+            assert_eq!(judge(header, good), Err(Refusal::Invalid), "{header}");
+        }
+        for (payload, expected) in [
+            (r#"{"sub":"a"}"#, Refusal::Invalid),
+            (r#"{"sub":"a","exp":"60"}"#, Refusal::Invalid),
+            (r#"{"sub":"a","exp":1e400}"#, Refusal::Invalid),
+            (r#"{"sub":"a","exp":null}"#, Refusal::Invalid),
+            (r#"{"sub":"a","exp":60,"iat":"0"}"#, Refusal::Invalid),
+            (r#"{"sub":"a","exp":60,"nbf":16}"#, Refusal::Invalid),
+            (r#"{"sub":"a","exp":60,"sub":"b"}"#, Refusal::Invalid),
+            (r#"{"sub":"a","exp":-15}"#, Refusal::Expired),
+            (r#"{"sub":"","exp":60}"#, Refusal::NoSubject),
+            (r#"{"sub":7,"exp":60}"#, Refusal::NoSubject),
+            (r#"{"sub":"a\u0000","exp":60}"#, Refusal::NoSubject),
+            ("7", Refusal::Invalid),
+        ] {
+            assert_eq!(judge(header, payload), Err(expected), "{payload}");
+        }
+        assert_eq!(judge(header, r#"{"sub":"a","exp":1e300,"nbf":15,"iat":1e9}"#).as_deref(), Ok("a"));
+    }
+
+    #[test]
+    fn debug_shows_no_key() {
+        let verifier = Verifier::new(Format::Signed, &secrets(&["hunter2"]), "name");
+        let text = format!("{verifier:?}");
+        assert!(!text.contains("hunter2") && !text.contains("104, 117"), "{text}");
+    }
+
+    proptest! {
+        #[test]
+        fn a_changed_token_opens_nothing(at in 0usize..2_000, with in any::<u8>()) {
+            let (now, cases) = made();
+            for case in cases.iter().filter(|case| ["v5", "v4", "signed"].contains(&case["id"].as_str().unwrap())) {
+                let (verifier, token) = (verifier(case), case["token"].as_str().unwrap());
+                let mut bytes = token.as_bytes().to_vec();
+                let at = at % bytes.len();
+                prop_assume!(bytes[at] != with && with.is_ascii());
+                bytes[at] = with;
+                let changed = String::from_utf8(bytes).unwrap();
+                prop_assert!(judged(&verifier, &changed, now).is_err(), "{}", changed);
+            }
+        }
+    }
+}
