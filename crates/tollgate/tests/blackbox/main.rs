@@ -19,6 +19,7 @@ mod billing_entitlements;
 mod billing_faults;
 mod billing_freeze;
 mod billing_order;
+mod billing_organizations;
 mod billing_packs;
 mod billing_program;
 mod billing_reconcile;

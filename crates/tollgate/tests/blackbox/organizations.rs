@@ -214,6 +214,13 @@ fn a_deleted_user_takes_along_what_was_theirs_alone(engine: Engine) {
     );
     let members = bob.get("list-members").expect(200).json();
     assert_eq!((&members["total"], &members["members"][0]["role"]), (&json!(1), &json!("admin")));
+    // The operator gives it an owner again.
+    let appointed = server.command(&["organization", "appoint", "shared", &bob.email, "--json"]);
+    assert_eq!(appointed.expect_done().json()["role"], "owner");
+    assert_eq!(bob.get("get-active-member-role").expect(200).json()["role"], "owner");
+    let again = ["organization", "appoint", "shared", &bob.email, "--role", "member"];
+    assert_eq!(server.command(&again).code, Some(1), "the only owner stays");
+    assert_eq!(server.command(&["organization", "appoint", "absent", &bob.email]).code, Some(1));
 }
 on_both_engines!(a_deleted_user_takes_along_what_was_theirs_alone);
 
