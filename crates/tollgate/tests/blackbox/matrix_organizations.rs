@@ -251,7 +251,8 @@ pub const ROWS: &[Row] = &[
     }),
 ];
 
-/// Routes that take an id of the kinds above; tests of organizations and of administration show whose they reach.
+/// Routes that take an id of the kinds above; tests of organizations, of what they buy
+/// and of administration show whose they reach.
 pub const NAMES_A_THING: &[&str] = &[
     "/api/auth/admin/ban-user",
     "/api/auth/admin/get-user",
@@ -265,8 +266,15 @@ pub const NAMES_A_THING: &[&str] = &[
     "/api/auth/admin/unban-user",
     "/api/auth/admin/update-user",
     "/api/auth/api-key/list",
+    "/api/auth/billing/auto-topup",
     "/api/auth/billing/checkout",
+    "/api/auth/billing/checkout-status",
+    "/api/auth/billing/invoices",
     "/api/auth/billing/portal",
+    "/api/auth/billing/subscription",
+    "/api/auth/billing/subscription/cancel",
+    "/api/auth/billing/subscription/change",
+    "/api/auth/billing/subscription/resume",
     "/api/auth/organization/accept-invitation",
     "/api/auth/organization/add-team-member",
     "/api/auth/organization/cancel-invitation",
