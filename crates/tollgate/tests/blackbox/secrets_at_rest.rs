@@ -90,11 +90,22 @@ fn token_in(link: &str) -> String {
     rest.split(['?', '&']).next().expect("a token").to_owned()
 }
 
+fn handed_over(browser: &mut Browser) -> String {
+    let made = browser.get("/api/auth/one-time-token/generate").expect(200).json();
+    made["token"].as_str().expect("a token").to_owned()
+}
+
+fn signature_of_a_token(browser: &mut Browser) -> String {
+    let made = browser.get("/api/auth/token").expect(200).json();
+    made["token"].as_str().and_then(|token| token.rsplit('.').next()).expect("three parts").to_owned()
+}
+
 /// O-36, S-8.
 fn no_secret_is_left_behind(engine: Engine) {
     let server = Server::with(
         engine,
-        "[telemetry]\nlog = \"trace\"\n[accounts]\nchange_email = true\ndelete_user = true\ndelete_needs_mail = true\n",
+        "[telemetry]\nlog = \"trace\"\n[accounts]\nchange_email = true\ndelete_user = true\ndelete_needs_mail = true\n\
+         [methods]\nmagic_link = true\none_time_token = true\njwt = true\n",
     );
     let mut secrets: Vec<(&str, String)> = vec![
         ("the password", PASSWORD.into()),
@@ -131,11 +142,23 @@ fn no_secret_is_left_behind(engine: Engine) {
     let mut bob = Browser::new(&server);
     bob.sign_up("bob@example.com");
     bob.post("/api/auth/send-verification-email", json!({"email": "bob@example.com"})).expect(200);
+    secrets.push(("a token that hands a session over", handed_over(&mut bob)));
+    secrets.push(("the signature of a token", signature_of_a_token(&mut bob)));
     let mut links: Vec<String> = (0..3).map(|_| server.mail.take("ada@example.com", WITHIN).link()).collect();
     links.push(server.mail.take("new@example.com", WITHIN).link());
     secrets.extend(links.iter().map(|link| ("the token of a link", token_in(link))));
     secrets.extend(links.iter().map(|link| ("a link", path_of(link).to_owned())));
     nowhere(&waiting, &secrets);
+    // Opened, used up, and opened again.
+    let mut carol = Browser::new(&server);
+    carol.post("/api/auth/sign-in/magic-link", json!({"email": "carol@example.com"})).expect(200);
+    let link = server.mail.take("carol@example.com", WITHIN).link();
+    secrets.push(("the token of a link to sign in", token_in(&link)));
+    carol.follow(&link).expect(200);
+    for _ in 0..2 {
+        carol.get(&format!("/api/auth/magic-link/verify?token={}", token_in(&link)));
+    }
+    assert_eq!(carol.session()["user"]["email"], "carol@example.com");
 
     // Used, refused, mistyped, in wrong places: all of that is printed about somewhere, without what was in it.
     let (session_token, reset) =
