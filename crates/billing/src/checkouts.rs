@@ -28,8 +28,7 @@ const ATTACH_PAYMENT: &str =
 const OF_SESSION: &str = concat!("SELECT ", columns!(), " FROM billing_checkouts WHERE session_id = $1");
 const OF_PAYMENT: &str = concat!("SELECT ", columns!(), " FROM billing_checkouts WHERE payment_intent = $1");
 const ONE: &str = concat!("SELECT ", columns!(), " FROM billing_checkouts WHERE id = $1");
-const MOVE: &str =
-    "UPDATE billing_checkouts SET status = $2, payment_intent = $3, updated_at = $4 WHERE id = $1";
+const MOVE: &str = "UPDATE billing_checkouts SET status = $2, payment_intent = COALESCE($3, payment_intent), updated_at = $4 WHERE id = $1";
 const WAITING: &str = concat!(
     "SELECT ",
     columns!(),
@@ -277,7 +276,6 @@ pub fn set_status(
     payment_intent: Option<&str>,
     now: Millis,
 ) -> Result<(), Error> {
-    let payment_intent = payment_intent.or(checkout.payment_intent.as_deref());
     tx.execute(MOVE, params![&checkout.id, status.name(), payment_intent, now]).map(|_| ())
 }
 
