@@ -130,8 +130,10 @@ async fn steps<E: Endpoint>(
     let trusted = &app.settings.trusted_origins;
     let query = query_pairs(parts);
     let parsed = read_body(app, &spec, parts, body).await?;
-    if spec.method == Method::Post && !spec.from_elsewhere {
-        origin_guard::check(&parts.headers, trusted)?;
+    if spec.method == Method::Post {
+        if !spec.from_elsewhere {
+            origin_guard::check(&parts.headers, trusted)?;
+        }
         callback::check_change(trusted, parsed.as_ref(), &query)?;
     }
     if spec.link {

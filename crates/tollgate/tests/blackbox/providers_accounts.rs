@@ -1,5 +1,7 @@
 //! Accounts at providers: which become one, who may add and remove them, and what the provider handed out for them.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 
 use crate::harness::issuer::Issuer;
@@ -219,13 +221,32 @@ fn whoever_signs_out_is_told_where_to_sign_out_there(engine: Engine) {
     sign_in(&mut browser, &issuer, "stays", person("bob", "bob@example.com", true));
     let out = browser.post("/api/auth/sign-out", json!({})).expect(200).json();
     assert_eq!(out, json!({"success": true}));
-    // A provider that is away does not keep anybody in.
     sign_in(&mut browser, &issuer, "company", ada());
     let evil = json!({"callbackURL": "https://evil.example/"});
     browser.post("/api/auth/sign-out", evil).refused(403, "INVALID_CALLBACK_URL");
     assert_ne!(browser.session(), Value::Null);
 }
 on_both_engines!(whoever_signs_out_is_told_where_to_sign_out_there);
+
+fn a_provider_that_is_away_keeps_nobody_in(engine: Engine) {
+    let issuer = Issuer::start();
+    let mut server = with_provider(engine, &issuer, "");
+    let mut browser = Browser::new(&server);
+    sign_in(&mut browser, &issuer, "company", ada());
+    let mut second = Browser::new(&server);
+    sign_in(&mut second, &issuer, "company", ada());
+    issuer.be_silent(true);
+    let out = browser.post("/api/auth/sign-out", json!({})).expect(200).json();
+    assert!(out["url"].as_str().is_some_and(|url| url.starts_with(&issuer.url())), "it is remembered: {out}");
+    // After a start nothing is.
+    server.stop();
+    server.restart();
+    let began = Instant::now();
+    let out = second.post("/api/auth/sign-out", json!({})).expect(200).json();
+    assert_eq!((out, second.session()), (json!({"success": true}), Value::Null));
+    assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
+}
+on_both_engines!(a_provider_that_is_away_keeps_nobody_in);
 
 fn a_deleted_user_leaves_no_account_and_no_link_behind(engine: Engine) {
     let issuer = Issuer::start();

@@ -452,16 +452,17 @@ on_both_engines!(nothing_that_opens_an_account_lies_open);
 
 fn doctor_asks_each_provider(engine: Engine) {
     let issuer = Issuer::start();
-    let gone = Issuer::start();
     let server = with_provider(engine, &issuer, "");
     let told = server.command(&["doctor", "--json"]).json();
     let good = told["good"].to_string();
     assert!(good.contains("the provider company describes itself"), "{told}");
     assert!(good.contains(&format!("{}/api/auth/callback/company", server.base_url)), "{told}");
     let mut server = server;
-    let wrong = gone.named("company", "").replace(&gone.url(), &format!("{}/elsewhere", gone.url()));
-    server.reconfigure(&wrong);
-    let told = server.command(&["doctor", "--json"]).json();
-    assert!(told["problems"].to_string().contains("providers.company"), "{told}");
+    // One that names another issuer, and one that is not there.
+    for wrong in [issuer.url().replace("127.0.0.1", "localhost"), "http://127.0.0.1:9".to_owned()] {
+        server.reconfigure(&issuer.named("company", "").replace(&issuer.url(), &wrong));
+        let told = server.command(&["doctor", "--json"]).json();
+        assert!(told["problems"].to_string().contains("providers.company"), "{wrong}: {told}");
+    }
 }
 on_both_engines!(doctor_asks_each_provider);
