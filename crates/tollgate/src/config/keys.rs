@@ -166,12 +166,6 @@ pub const KEYS: &[Key] = &[
     ),
     key("cookies.prefix", Text, Is("better-auth"), "Beginning of every cookie's name."),
     key(
-        "session.strategy",
-        Choice(&["session"]),
-        Is("session"),
-        "Who judges sessions: `session` is an opaque token checked against the database each time.",
-    ),
-    key(
         "session.expires_in",
         Duration { min: SECOND, max: YEAR * 10 },
         Is("7d"),

@@ -16,6 +16,7 @@
 // The doors' tests arrive one file at a time, and not every one uses all of this.
 #![allow(dead_code)]
 
+pub mod adapter;
 pub mod app;
 pub mod authenticator;
 pub mod browser;
