@@ -261,3 +261,88 @@ fn switched_off_organizations_pay_for_nobody(engine: Engine) {
     assert_eq!(number(&answer["charge"]["balance"]), 9);
 }
 on_both_engines!(switched_off_organizations_pay_for_nobody);
+
+/// The wallet of all is spent exactly, whoever spends, and each request once.
+fn a_pooled_wallet_is_spent_to_the_last_credit_and_no_further(engine: Engine) {
+    let server = Server::with(engine, FREE);
+    let mut guard = Guard::of(&server);
+    let mut ada = signed_up(&server, "ada@example.com");
+    let bob = signed_up(&server, "bob@example.com");
+    let acme = found(&mut ada, "acme", json!({"pays": true}));
+    join(&server, &acme, &bob);
+    grant(&mut guard.backend, &acme, 30);
+    let answers = in_parallel(50, |at| {
+        let member = if at % 2 == 0 { &ada } else { &bob };
+        spend(&mut guard.another(), member, &acme, 1)
+    });
+    assert_eq!(counted(answers.iter().map(|answer| answer.status)), [(200, 30), (402, 20)].into());
+    grant(&mut guard.backend, &acme, 30);
+    let body = json!({"charge": {"amount": 10}, "payer": {"organization_id": acme}});
+    let answers =
+        in_parallel(50, |_| guard.another().ask_under(&bob.browser, "job", &body).expect(200).json());
+    let fresh = answers.iter().filter(|answer| answer["charge"]["replayed"] == false).count();
+    let entries: std::collections::BTreeSet<String> =
+        answers.iter().map(|answer| text(&answer["charge"]["entry_id"])).collect();
+    assert_eq!((fresh, entries.len()), (1, 1));
+    // What one member asked for, another may ask for under the same key.
+    assert_eq!(guard.ask_under(&ada.browser, "job", &body).expect(200).json()["charge"]["replayed"], false);
+    assert_eq!(figures(&balance(&mut guard.backend, &acme)), [10, 0, 10, 0]);
+    books_balance(&server.database);
+    ledger_verifies(&server);
+}
+on_both_engines!(a_pooled_wallet_is_spent_to_the_last_credit_and_no_further);
+
+fn what_a_member_holds_and_gets_back_counts_for_the_member(engine: Engine) {
+    let server = Server::with(engine, FREE);
+    let mut guard = Guard::of(&server);
+    let mut ada = signed_up(&server, "ada@example.com");
+    let acme = found(&mut ada, "acme", json!({}));
+    grant(&mut guard.backend, &acme, 100);
+    let limit = json!({"organization_id": acme, "window": "month", "max": 60, "member_user_id": ada.id});
+    guard.backend.put("limits", &limit).expect(200);
+    let body = json!({"charge": {"amount": 60}, "hold": true, "payer": {"organization_id": acme}});
+    let held = guard.ask_under(&ada.browser, &fresh_key(), &body).expect(200).json();
+    refused(&guard.ask_under(&ada.browser, &fresh_key(), &body), 429, "limit_reached");
+    // The backend captures; what it leaves is the member's again.
+    let capture = format!("holds/{}/capture", text(&held["charge"]["hold_id"]));
+    let captured = guard.backend.post(&capture, &fresh_key(), &json!({"amount": 45})).expect(200).json();
+    assert_eq!(captured["entry"]["source_ref"], format!("user:{}", ada.id));
+    refused(&spend(&mut guard, &ada, &acme, 16), 429, "limit_reached");
+    spend(&mut guard, &ada, &acme, 15).expect(200);
+    for _ in 0..2 {
+        let refund = json!({"entry_id": captured["entry"]["id"], "amount": 20, "reason": "broken"});
+        guard.backend.post("refunds", &fresh_key(), &refund).expect(201);
+    }
+    let over = json!({"entry_id": captured["entry"]["id"], "amount": 6, "reason": "broken"});
+    assert_eq!(
+        refused(&guard.backend.post("refunds", &fresh_key(), &over), 409, "conflict")["refundable"],
+        5
+    );
+    spend(&mut guard, &ada, &acme, 40).expect(200);
+    refused(&spend(&mut guard, &ada, &acme, 1), 429, "limit_reached");
+    assert_eq!(figures(&balance(&mut guard.backend, &acme)), [40, 0, 40, 0]);
+    books_balance(&server.database);
+    ledger_verifies(&server);
+}
+on_both_engines!(what_a_member_holds_and_gets_back_counts_for_the_member);
+
+fn an_organization_that_is_gone_pays_no_more_and_its_books_stay(engine: Engine) {
+    let server = Server::with(engine, FREE);
+    let mut guard = Guard::of(&server);
+    let mut ada = signed_up(&server, "ada@example.com");
+    let acme = found(&mut ada, "acme", json!({"pays": true}));
+    grant(&mut guard.backend, &acme, 100);
+    guard.backend.grant(&ada.id, 10);
+    spend(&mut guard, &ada, &acme, 30).expect(200);
+    ada.browser.post("/api/auth/organization/delete", json!({"organizationId": acme})).expect(200);
+    refused(&spend(&mut guard, &ada, &acme, 1), 403, "forbidden");
+    let own =
+        guard.ask_under(&ada.browser, &fresh_key(), &json!({"charge": {"amount": 1}})).expect(200).json();
+    assert_eq!(number(&own["charge"]["balance"]), 9);
+    let debit = json!({"organization_id": acme, "amount": 1});
+    refused(&guard.backend.post("debits", &fresh_key(), &debit), 404, "not_found");
+    let page = guard.backend.get(&format!("entries?organization_id={acme}")).expect(200).json();
+    assert_eq!(items(&page).len(), 2);
+    books_balance(&server.database);
+}
+on_both_engines!(an_organization_that_is_gone_pays_no_more_and_its_books_stay);
