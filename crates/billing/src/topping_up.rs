@@ -132,10 +132,13 @@ impl Desk {
         } else {
             tracing::error!(checkout = checkout.id, %error, "an automatic top-up needs a person to look at it");
         }
+        // What a person has to look at is looked at again once in a while. Its words are for the log: owners read the row.
+        let (pause, word) = match error.may_pass() {
+            true => (topups::pause_after(top_up.attempts), "stripe_unavailable"),
+            false => (HOUR, "waits_for_operator"),
+        };
         let now = self.tools().clock.now();
-        // What a person has to look at is looked at again once in a while.
-        let pause = if error.may_pass() { topups::pause_after(top_up.attempts) } else { HOUR };
-        self.pause(checkout, now.plus(pause), Some(error.to_string())).await?;
+        self.pause(checkout, now.plus(pause), Some(word)).await?;
         Ok(())
     }
 
@@ -274,10 +277,10 @@ impl Desk {
         &self,
         checkout: &Checkout,
         until: Millis,
-        error: Option<String>,
+        error: Option<&'static str>,
     ) -> Result<(), store::Error> {
         let checkout = checkout.clone();
-        let write = move |tx: &mut store::Tx<'_>| topups::pause(tx, &checkout, until, error.as_deref());
+        let write = move |tx: &mut store::Tx<'_>| topups::pause(tx, &checkout, until, error);
         self.tools().store.write(write).await
     }
 

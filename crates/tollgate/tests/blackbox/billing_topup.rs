@@ -418,6 +418,8 @@ fn a_failure_that_stripe_remembers_ends_after_an_hour(engine: Engine) {
     ada.spend(450);
     ada.until_state("in_flight");
     until(PATIENCE, "the fault", || (shop.till.faults_left() == 0).then_some(()));
+    // Its owner reads a word, and nothing of what Stripe or the network said.
+    until(PATIENCE, "the word", || (ada.shown()["error"] == "stripe_unavailable").then_some(()));
     let of_ada = format!("owner = {} AND kind = 'topup'", quoted(&format!("user:{}", ada.id)));
     shop.server.database.shift("billing_checkouts", "created_at", -2 * HOUR, &of_ada);
     let shown = until(PATIENCE, "the end of the try", || {
