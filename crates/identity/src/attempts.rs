@@ -13,6 +13,7 @@ const SHORT: Rule = Rule { window: 15 * MINUTE, max: 10 };
 const LONG: Rule = Rule { window: DAY, max: 100 };
 const HASH: &str = "sign-in attempts";
 
+const SPENT: &str = "SELECT 1 FROM counters WHERE key = $1 AND count >= $2 AND expires_at > $3";
 const CLEAR: &str = "DELETE FROM counters WHERE key = $1";
 const GIVE_BACK: &str = "UPDATE counters SET count = count - 1 WHERE key = $1 AND count > 0";
 
@@ -57,6 +58,22 @@ pub fn forget(tx: &mut Tx<'_>, vault: &Vault, subject: &str) -> Result<(), Error
     let (short, long) = keys(vault, subject);
     tx.execute(CLEAR, params![&long])?;
     tx.execute(CLEAR, params![&short]).map(|_| ())
+}
+
+/// A wrong code was typed for an address. Each code ends after a few; this counts over all of them, so that asking for
+/// ever new ones gives no guesser more tries in a day than passwords do.
+pub fn count_wrong_code(tx: &mut Tx<'_>, vault: &Vault, subject: &str, now: Millis) -> Result<(), Error> {
+    hit_from_first_in(tx, &code_key(vault, subject), LONG, now).map(|_| ())
+}
+
+/// Whether an address gets no more codes for the rest of the day. One that is on its way still works.
+pub fn codes_are_spent(tx: &mut Tx<'_>, vault: &Vault, subject: &str, now: Millis) -> Result<bool, Error> {
+    let key = code_key(vault, subject);
+    Ok(tx.query_opt(SPENT, params![&key, LONG.max, now], |_| Ok(()))?.is_some())
+}
+
+fn code_key(vault: &Vault, subject: &str) -> String {
+    format!("codes:24h:{}", vault.hash("code attempts", subject))
 }
 
 fn keys(vault: &Vault, subject: &str) -> (String, String) {
@@ -154,6 +171,24 @@ mod tests {
             }
         }
         assert_eq!(allowed, 90);
+    }
+
+    #[tokio::test]
+    async fn a_hundred_wrong_codes_a_day_are_all_for_one_address() {
+        let world = World::new();
+        let vault = world.vault.clone();
+        let work = move |tx: &mut Tx<'_>| {
+            for _ in 0..99 {
+                count_wrong_code(tx, &vault, "a", NOW)?;
+            }
+            assert!(!codes_are_spent(tx, &vault, "a", NOW)?);
+            count_wrong_code(tx, &vault, "a", NOW)?;
+            assert!(codes_are_spent(tx, &vault, "a", NOW.plus(DAY - 1))?);
+            assert!(!codes_are_spent(tx, &vault, "b", NOW)?);
+            assert!(!codes_are_spent(tx, &vault, "a", NOW.plus(DAY))?);
+            Ok::<_, Error>(())
+        };
+        world.store.write(work).await.expect("the store answers");
     }
 
     #[tokio::test]

@@ -17,7 +17,7 @@ use crate::app::{App, may_mail, promise_mail};
 use crate::settings::Switch;
 use http::StatusCode;
 use identity::one_time::codes::{self, CodePurpose, Tried};
-use identity::{EmailAddress, LiveSession, User, users};
+use identity::{EmailAddress, LiveSession, User, attempts, users};
 use kernel::{Millis, random};
 use mail::{CodeUse, Message};
 use serde::Serialize;
@@ -64,7 +64,8 @@ struct Recipient<'a> {
     subject: &'a str,
 }
 
-/// Mails a code, or does as much work for somebody who gets none. Past the limit of mails the code of the last one stays.
+/// Mails a code, or does as much work for somebody who gets none. Past the limits of mails and of wrong codes the last one
+/// stays.
 fn send(
     tx: &mut Tx<'_>,
     app: &App,
@@ -73,7 +74,8 @@ fn send(
     now: Millis,
 ) -> Result<(), store::Error> {
     let (mailed, rng) = (mailed_as(purpose), &mut random::secure());
-    if !may_mail(tx, app, to.email, mailed.name(), now)? {
+    let spent = attempts::codes_are_spent(tx, &app.vault, to.subject, now)?;
+    if !may_mail(tx, app, to.email, mailed.name(), now)? || spent {
         return mail::pretend(tx, &app.vault, "code", now, rng);
     }
     let Some(name) = to.name else {
@@ -82,6 +84,32 @@ fn send(
     };
     let code = mail::Code::new(codes::issue(tx, &app.vault, purpose, to.subject, now, rng)?);
     promise_mail(tx, app, to.email, name, &Message::Code { code, purpose: mailed }, now)
+}
+
+/// What a try does with a code that is right.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Right {
+    UsedUp,
+    Kept,
+}
+
+/// Tries a code; a wrong one counts for the code and for the day.
+fn try_code(
+    tx: &mut Tx<'_>,
+    app: &App,
+    (purpose, subject): (CodePurpose, &str),
+    code: &str,
+    right: Right,
+    now: Millis,
+) -> Result<Tried, store::Error> {
+    let tried = match right {
+        Right::UsedUp => codes::consume(tx, &app.vault, purpose, subject, code, now)?,
+        Right::Kept => codes::look(tx, &app.vault, purpose, subject, code, now)?,
+    };
+    if matches!(tried, Tried::Wrong | Tried::TooMany) {
+        attempts::count_wrong_code(tx, &app.vault, subject, now)?;
+    }
+    Ok(tried)
 }
 
 fn judged(tried: Tried) -> Result<(), Failure> {
@@ -166,12 +194,13 @@ impl Endpoint for CheckVerificationOtp {
     async fn run(call: Call, input: Check) -> Outcome {
         let email = EmailAddress::parse(&input.email).ok_or(Code::InvalidEmail)?;
         let purpose = purpose_of(&input.kind).ok_or(Code::InvalidOtp)?;
-        let (vault, now) = (call.app.vault.clone(), call.now);
+        let (app, now) = (call.app.clone(), call.now);
         let (tried, known) = call
             .app
             .store
             .write(move |tx| {
-                let tried = codes::look(tx, &vault, purpose, email.as_str(), &input.otp, now)?;
+                let of = (purpose, email.as_str());
+                let tried = try_code(tx, &app, of, &input.otp, Right::Kept, now)?;
                 Ok::<_, store::Error>((tried, users::by_email(tx, email.as_str())?.is_some()))
             })
             .await?;
@@ -242,7 +271,8 @@ fn prove(
     code: &str,
     now: Millis,
 ) -> Result<Followed, store::Error> {
-    let tried = codes::consume(tx, &app.vault, CodePurpose::VerifyEmail, email.as_str(), code, now)?;
+    let of = (CodePurpose::VerifyEmail, email.as_str());
+    let tried = try_code(tx, app, of, code, Right::UsedUp, now)?;
     if tried != Tried::Right {
         return Ok(Followed::Tried(tried));
     }
@@ -306,8 +336,8 @@ impl Endpoint for SignInEmailOtp {
             .app
             .store
             .write(move |tx| {
-                let subject = email.as_str();
-                let tried = codes::consume(tx, &app.vault, CodePurpose::SignIn, subject, &input.otp, now)?;
+                let of = (CodePurpose::SignIn, email.as_str());
+                let tried = try_code(tx, &app, of, &input.otp, Right::UsedUp, now)?;
                 if tried != Tried::Right {
                     return Ok((tried, CameIn::Closed));
                 }

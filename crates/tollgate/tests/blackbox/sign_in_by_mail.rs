@@ -213,6 +213,28 @@ fn looking_at_a_code_uses_nothing_but_wrong_looks_count(engine: Engine) {
 }
 on_both_engines!(looking_at_a_code_uses_nothing_but_wrong_looks_count);
 
+/// S-7: asking for ever new codes gives no more guesses than passwords have.
+fn after_a_hundred_wrong_codes_there_are_no_more_that_day(engine: Engine) {
+    let server = Server::with(engine, ON);
+    let mut browser = Browser::new(&server);
+    let mut guesses = 0;
+    while guesses < 100 {
+        let code = code(&server, "ada@example.com", "sign-in");
+        for _ in 0..4 {
+            with_code(&mut browser, "ada@example.com", wrong(&code));
+            guesses += 1;
+        }
+    }
+    let before = server.mail.count("ada@example.com");
+    ask(&server, "ada@example.com", "sign-in");
+    // Mails leave in the order in which they were promised.
+    code(&server, "bob@example.com", "sign-in");
+    assert_eq!(server.mail.count("ada@example.com"), before);
+    server.database.shift("counters", "expires_at", -24 * 60 * MINUTE, "key LIKE 'codes:%'");
+    with_code(&mut browser, "ada@example.com", &code(&server, "ada@example.com", "sign-in")).expect(200);
+}
+on_both_engines!(after_a_hundred_wrong_codes_there_are_no_more_that_day);
+
 fn a_code_is_for_one_address_one_purpose_and_a_short_time(engine: Engine) {
     let server = Server::with(engine, ON);
     for email in ["ada@example.com", "bob@example.com"] {

@@ -4,11 +4,11 @@
 use super::super::endpoint::{Access, Call, Endpoint, Grant, Outcome, Reply, Spec};
 use super::super::error::{Code, Failure};
 use super::super::fields::Fields;
-use super::{Recipient, judged, send};
+use super::{Recipient, Right, judged, send, try_code};
 use crate::settings::Switch;
 use http::StatusCode;
 use identity::one_time;
-use identity::one_time::codes::{self, CodePurpose, Tried};
+use identity::one_time::codes::{CodePurpose, Tried};
 use identity::users::{self, EmailChange};
 use identity::{EmailAddress, User};
 use serde_json::json;
@@ -71,8 +71,8 @@ impl Endpoint for RequestEmailChange {
             .store
             .write(move |tx| {
                 if let Some(otp) = &otp {
-                    let (purpose, present) = (CodePurpose::VerifyEmail, user.email.as_str());
-                    let tried = codes::consume(tx, &app.vault, purpose, present, otp, now)?;
+                    let of = (CodePurpose::VerifyEmail, user.email.as_str());
+                    let tried = try_code(tx, &app, of, otp, Right::UsedUp, now)?;
                     if tried != Tried::Right {
                         return Ok(tried);
                     }
@@ -115,7 +115,8 @@ impl Endpoint for ChangeEmail {
             .store
             .write(move |tx| {
                 let bound = subject(&user, &new);
-                let tried = codes::consume(tx, &app.vault, CodePurpose::ChangeEmail, &bound, &otp, now)?;
+                let of = (CodePurpose::ChangeEmail, bound.as_str());
+                let tried = try_code(tx, &app, of, &otp, Right::UsedUp, now)?;
                 if tried != Tried::Right {
                     return Ok((tried, EmailChange::Refused));
                 }

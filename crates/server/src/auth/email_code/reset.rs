@@ -5,10 +5,10 @@ use super::super::error::{Code, Failure};
 use super::super::fields::Fields;
 use super::super::password::judge;
 use super::super::{mailbox, reset_password};
-use super::{ask, judged};
+use super::{Right, ask, judged, try_code};
 use crate::settings::Switch;
 use http::StatusCode;
-use identity::one_time::codes::{self, CodePurpose, Tried};
+use identity::one_time::codes::{CodePurpose, Tried};
 use identity::{EmailAddress, users};
 use kernel::Secret;
 use serde_json::json;
@@ -102,7 +102,7 @@ impl Endpoint for ResetPassword {
         let tried = call
             .app
             .store
-            .write(move |tx| codes::look(tx, &app.vault, PURPOSE, subject.as_str(), &otp, now))
+            .write(move |tx| try_code(tx, &app, (PURPOSE, subject.as_str()), &otp, Right::Kept, now))
             .await?;
         judged(tried)?;
         let hash = call.app.hasher.hash(input.password).await?;
@@ -111,7 +111,8 @@ impl Endpoint for ResetPassword {
             .app
             .store
             .write(move |tx| {
-                let tried = codes::consume(tx, &app.vault, PURPOSE, email.as_str(), &input.otp, now)?;
+                let of = (PURPOSE, email.as_str());
+                let tried = try_code(tx, &app, of, &input.otp, Right::UsedUp, now)?;
                 if tried != Tried::Right {
                     return Ok((tried, false));
                 }
