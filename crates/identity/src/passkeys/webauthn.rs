@@ -139,9 +139,10 @@ struct AttestedKey<'a> {
     parsed: Option<PublicKey>,
 }
 
-/// The id of the credential that an answer to a sign-in comes from.
+/// The id of the credential that an answer to a sign-in comes from; what is no base64url is nobody's.
 pub fn credential_id(response: &Value) -> Option<&str> {
-    response.get("id")?.as_str()
+    let id = response.get("id")?.as_str()?;
+    id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)).then_some(id)
 }
 
 /// Whether this looks like a registration's answer at all.

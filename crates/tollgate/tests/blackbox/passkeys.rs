@@ -251,6 +251,7 @@ fn only_the_owner_renames_and_removes_a_passkey(engine: Engine) {
         call(&mut bob, path, json!({"id": "absent", "name": "x"})).refused(404, "PASSKEY_NOT_FOUND");
         call(&mut Browser::new(&server), path, json!({"id": id, "name": "x"})).refused(401, "UNAUTHORIZED");
         call(&mut ada, path, json!({"id": 1, "name": "x"})).refused(400, "VALIDATION_ERROR");
+        call(&mut ada, path, json!({"id": "a\u{0}b", "name": "x"})).refused(400, "VALIDATION_ERROR");
     }
     assert!(list(&mut bob).is_empty());
     assert_eq!(list(&mut ada).len(), 1);
@@ -371,7 +372,9 @@ fn answers_that_are_none_are_refused(engine: Engine) {
         call(&mut browser, "verify-authentication", json!({"response": response}))
             .refused(400, "VALIDATION_ERROR");
     }
-    for response in [json!({}), json!({"id": 1}), json!({"id": "'; DROP TABLE passkeys; --"})] {
+    for response in
+        [json!({}), json!({"id": 1}), json!({"id": "'; DROP TABLE passkeys; --"}), json!({"id": "a\u{0}b"})]
+    {
         options(&mut browser, "generate-authenticate-options");
         call(&mut browser, "verify-authentication", json!({"response": response}))
             .refused(401, "PASSKEY_NOT_FOUND");

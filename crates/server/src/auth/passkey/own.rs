@@ -46,7 +46,7 @@ impl Endpoint for Update {
 
     fn read(fields: &mut Fields) -> Renaming {
         fields.need_object();
-        fields.storable(&["name"]);
+        fields.storable(&["id", "name"]);
         let id = fields.text("id");
         let name = fields.text("name").trim().to_owned();
         if name.is_empty() {
@@ -79,6 +79,7 @@ impl Endpoint for Delete {
 
     fn read(fields: &mut Fields) -> String {
         fields.need_object();
+        fields.storable(&["id"]);
         fields.text("id")
     }
 
