@@ -3,8 +3,12 @@ import { billingClient, creditsClient, guestClient, type Balance, type Guest } f
 import { tollgate, verifyWebhook, type Passage, type User } from "@tollgate/server";
 import { gate, refusals, signedIn } from "@tollgate/server/express";
 import { gated } from "@tollgate/server/next";
-import { createAuthClient } from "better-auth/client";
 import { createAuthClient as createReactClient } from "better-auth/react";
+import { createAuthClient } from "better-auth/client";
+import type { Adapter as AuthAdapter } from "@auth/core/adapters";
+import { getToken } from "@auth/core/jwt";
+import { tollgateAdapter } from "@tollgate/authjs";
+import { forwarding } from "@tollgate/authjs/token";
 import express from "express";
 
 type Same<A, B> = [A] extends [B] ? ([B] extends [A] ? true : false) : false;
@@ -52,3 +56,6 @@ const app = express();
 app.get("/me", signedIn(tg), (req, res) => void res.json((req as { tollgate?: unknown }).tollgate));
 app.post("/images", gate(tg, { charge: { feature: "image.generate" } }), (_req, res) => void res.json({}));
 app.use(refusals());
+
+export const adapter: AuthAdapter = tollgateAdapter({ url: "http://localhost:8655", secret: "x" });
+export const { GET } = forwarding({ getToken, backend: "http://localhost:8000" });
