@@ -29,6 +29,7 @@ mod billing_rollover;
 mod billing_subscriptions;
 mod billing_survival;
 mod billing_topup;
+mod billing_topup_faults;
 mod billing_webhook;
 mod client_app;
 mod client_calls;

@@ -33,6 +33,7 @@ pub mod output;
 pub mod parallel;
 pub mod proxy;
 pub mod receiver;
+pub mod regular;
 pub mod server;
 pub mod shop;
 pub mod wait;
