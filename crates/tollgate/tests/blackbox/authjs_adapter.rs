@@ -412,6 +412,7 @@ fn nobody_comes_in_without_a_secret_and_two_hold_during_a_rotation(engine: Engin
     }
     refused(&adapter.send(Request::new("PUT", path)), 405, "method_not_allowed");
     server.reconfigure(&format!("[authjs]\nadapter_secrets = [\"{NEW_SECRET}\"]\n"));
+    server.stop();
     server.restart();
     refused(&Adapter::of(&server).get("/users/nobody"), 401, "invalid_adapter_secret");
     assert!(!server.log().contains(NEW_SECRET));

@@ -243,6 +243,7 @@ fn a_deployment_has_one_judge(engine: Engine) {
     let own = text(&ada.sign_up("ada@example.com")["token"]);
     for strategy in ["authjs-jwt", "authjs-database"] {
         server.reconfigure(&settings(strategy, ""));
+        server.stop();
         server.restart();
         assert_eq!(ada.session(), Value::Null, "{strategy}");
         let mut backend = Backend::of(&server);
@@ -287,6 +288,7 @@ fn a_deployment_has_one_judge(engine: Engine) {
     }
     // And back: the app's tokens open nothing of ours.
     server.reconfigure("[session]\nstrategy = \"session\"\n");
+    server.stop();
     server.restart();
     assert_eq!(ada.session()["user"]["email"], "ada@example.com");
     let mut backend = Backend::of(&server);
