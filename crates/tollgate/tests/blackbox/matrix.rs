@@ -485,7 +485,8 @@ const NOTHING: [(&str, &str); 3] = [
 ];
 
 const SIGNS_IN: &str = "signs-in@example.com";
-const SETTINGS: &str = "[accounts]\nchange_email = true\ndelete_user = true\n\
+/// Everything that can be switched on.
+pub const SETTINGS: &str = "[accounts]\nchange_email = true\ndelete_user = true\n\
     [methods]\nusername = true\nmagic_link = true\nemail_code = true\nchange_email_by_code = true\n\
     anonymous = true\none_time_token = true\njwt = true\ndevice_authorization = true\n\
     [providers.github]\nclient_id = \"matrix\"\nclient_secret = \"matrix\"\n\

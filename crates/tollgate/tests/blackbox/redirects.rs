@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::harness::{Browser, Engine, PASSWORD, Request, Server};
+use crate::matrix::SETTINGS;
 use crate::on_both_engines;
 
 const MAIL_WITHIN: Duration = Duration::from_secs(20);
@@ -80,7 +81,7 @@ on_both_engines!(sign_in_leads_nowhere_else);
 
 /// The same judge stands before every other change.
 fn every_change_judges_its_targets(engine: Engine) {
-    let server = Server::start(engine);
+    let server = Server::with(engine, SETTINGS);
     let mut ada = Browser::new(&server);
     ada.sign_up("ada@example.com");
     let document = ada.get("/openapi.json").expect(200).json();
