@@ -3,8 +3,10 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+mod authjs;
 mod second_factor;
 
+pub use authjs::{authjs_claims, authjs_cookie, authjs_token};
 pub use second_factor::{totp_code, webauthn_authentication, webauthn_registration};
 
 use billing::signature::{Verifier, sign};
@@ -417,6 +419,9 @@ mod tests {
         totp_code: "[0-9]{5,7}|[0-9 ]{6}";
         webauthn_registration: "[\u{0}-\u{2}]\\{(\"(id|rawId|type|response|clientDataJSON|attestationObject|transports)\":(\"(AAAA|public-key|)\"|[0-9]|null|\\{\\}|\\[\\]),?){0,6}\\}?";
         webauthn_authentication: "[\u{0}-\u{3}]\\{(\"(type|challenge|origin|crossOrigin|id|rawId|response|signature)\":(\"(webauthn.get|Y2hhbGxlbmdlIG9mIHRoaXJ0eS10d28gYnl0ZXMgISE|https://app.example.com|AAAA|)\"|true|false|null|\\{\\}),?){0,6}\\}?";
+        authjs_token: "[A-Za-z0-9_-]{0,30}(\\.[A-Za-z0-9_=-]{0,20}){0,5}";
+        authjs_claims: ".\\{(\"(sub|exp|nbf|iat|alg|kid|crit|zip|b64)\":(\"(ada|HS256|none|)\"|1[89]0000000[0-9]|-1|1e400|0\\.5|null|true|\\[\\]),?){0,5}\\}?";
+        authjs_cookie: "((Bearer |bearer )?(authjs.session-token|__Secure-authjs.session-token|x)?(\\.[0-9]{1,3}|-old)?[=;\" ]{0,2}[A-Za-z0-9%+/=.\"]{0,8};? ?){0,5}";
         json_body: ".\\{(\"(email|password|name|image|callbackURL|token|rememberMe|newPassword)\":(\"[^\"]{0,8}\"|[0-9]{1,4}|null|true|\\{\\}|\\[\\]),?){0,5}\\}?";
     }
 }
