@@ -94,6 +94,7 @@ mod providers_sign_in;
 mod rates;
 mod redirects;
 mod second_factor;
+mod second_factor_beside;
 mod secret_rotation;
 mod secrets_at_rest;
 mod sessions;

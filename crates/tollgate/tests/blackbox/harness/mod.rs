@@ -34,6 +34,7 @@ pub mod parallel;
 pub mod proxy;
 pub mod receiver;
 pub mod regular;
+pub mod second_factor;
 pub mod server;
 pub mod shop;
 pub mod wait;
