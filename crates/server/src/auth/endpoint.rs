@@ -233,9 +233,11 @@ impl Call {
         self.session.as_ref().ok_or(super::error::Code::Unauthorized.into())
     }
 
-    /// The session, unless it is only a key's: for what a person has to do in person.
+    /// The session, unless it is only a key's, or an administrator's in the person's place: for what a person has to do in
+    /// person, such as opening further ways in.
     pub fn in_person(&self) -> Option<&LiveSession> {
-        self.session.as_ref().filter(|_| self.key.is_none())
+        let own = |live: &&LiveSession| live.session.impersonated_by.is_none();
+        self.session.as_ref().filter(|_| self.key.is_none()).filter(own)
     }
 
     pub fn user_agent(&self) -> &str {

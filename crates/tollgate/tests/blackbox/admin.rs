@@ -249,7 +249,7 @@ fn sessions_are_listed_and_ended_by_administrators(engine: Engine) {
 on_both_engines!(sessions_are_listed_and_ended_by_administrators);
 
 fn an_administrator_in_a_users_place_stays_one_and_comes_back(engine: Engine) {
-    let server = Server::start(engine);
+    let server = Server::with(engine, "[methods]\ndevice_authorization = true\n");
     let (mut root, eve) = (administrator(&server, "root"), Person::new(&server, "eve"));
     let other = administrator(&server, "other");
     let own = root.browser.session()["session"]["token"].clone();
@@ -268,6 +268,16 @@ fn an_administrator_in_a_users_place_stays_one_and_comes_back(engine: Engine) {
     get(&mut root, "list-users").refused(403, "YOU_ARE_NOT_ALLOWED_TO_LIST_USERS");
     let asked = json!({"permissions": {"user": ["ban"]}});
     assert_eq!(post(&mut root, "has-permission", asked).expect(200).json()["success"], false);
+    // Nothing is left behind that would open the account later.
+    root.browser
+        .post("/api/auth/api-key/create", json!({"name": "left"}))
+        .refused(401, "UNAUTHORIZED_SESSION");
+    let device = json!({"client_id": "left"});
+    let code =
+        Browser::new(&server).post("/api/auth/device/code", device).expect(200).json()["user_code"].clone();
+    let approved = root.browser.post("/api/auth/device/approve", json!({"userCode": code}));
+    assert_eq!(approved.status, 401, "{approved:?}");
+    root.browser.get("/api/auth/passkey/generate-register-options").expect(401);
     // The user does not see it in the list of devices; it lives an hour, and use does not prolong it.
     let mut browser = eve.browser.clone();
     assert_eq!(browser.get("/api/auth/list-sessions").expect(200).json().as_array().map(Vec::len), Some(1));
