@@ -380,6 +380,26 @@ fn a_token_passes_in_place_of_cookies(engine: Engine) {
 }
 on_both_engines!(a_token_passes_in_place_of_cookies);
 
+fn a_programs_key_passes_and_its_owner_is_told(engine: Engine) {
+    let server = Server::start(engine);
+    let caller = Caller::of(&server);
+    let (mut ada, id) = signed_up(&server, "ada@example.com");
+    Backend::of(&server).grant(id.as_str(), 10);
+    let made = ada.post("/api/auth/api-key/create", json!({})).expect(200).json();
+    let mut headers = axum::http::HeaderMap::new();
+    headers.insert("x-api-key", text(&made["key"]).parse().expect("a key is header text"));
+    let shown = Token::from_headers(&headers).expect("it is there");
+    let question = caller.tollgate.authorize(Cookies::default()).token(shown.clone()).charge(4, &key("job"));
+    let passed = caller.wait(question.send()).expect("it passes");
+    assert_eq!(passed.subject, Subject::ApiKey(text(&made["id"])));
+    assert_eq!(passed.user.map(|user| user.id), Some(id));
+    assert_eq!(passed.spent.map(|spent| spent.amount), Some(4));
+    server.database.execute("UPDATE api_keys SET enabled = FALSE");
+    let refused = caller.wait(caller.tollgate.authorize(Cookies::default()).token(shown).send());
+    assert!(refused.expect_err("it is switched off").is_unauthenticated());
+}
+on_both_engines!(a_programs_key_passes_and_its_owner_is_told);
+
 fn a_guest_acts_until_the_allowance_is_used_up(engine: Engine) {
     let config = "trusted_proxies = [\"127.0.0.1/32\"]\n[guest]\nallowances = { generate = 2 }\n";
     let server = Server::with(engine, config);
