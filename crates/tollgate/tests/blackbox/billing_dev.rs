@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::commands::refused_in_words;
-use crate::harness::guide::block_of_guide;
+use crate::harness::guide::blocks_of_guide;
 use crate::harness::{Browser, Engine, Request, Server, until};
 use crate::program::{Program, Running};
 
@@ -119,10 +119,10 @@ fn dev_sells_what_is_configured_and_takes_no_real_money() {
 fn what_the_guides_describe_is_sold() {
     let program = Program::in_new_folder();
     let blocks = ["sell-credit-packs.md", "subscriptions.md", "refunds-and-disputes.md"]
-        .map(|page| block_of_guide(page, "toml"));
+        .map(|page| blocks_of_guide(page, "toml").join("\n"));
     // `[stripe]` itself comes first in TOML.
     let [packs, plans, policy] = blocks;
-    let config = format!("{policy}{packs}{plans}");
+    let config = format!("{policy}\n{packs}\n{plans}");
     std::fs::write(program.path().join("tollgate.toml"), config).expect("the folder is ours");
     let dev = program.start(&DEV).expect("dev starts");
     let mut ada = signed_in(&dev);
