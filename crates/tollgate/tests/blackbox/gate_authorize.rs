@@ -29,7 +29,6 @@ fn a_session_passes_and_the_answer_tells_who_it_is(engine: Engine) {
             "user_id": id, "email": "ada@example.com", "name": "Test Person", "email_verified": false, "role": "user",
         },
         "session": {"expires_at": session["expiresAt"]},
-        "features": [],
         "charge": null,
         "guest": null,
     });
