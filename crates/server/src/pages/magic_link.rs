@@ -84,10 +84,8 @@ fn go_on(pages: &Pages, form: &Form, answer: &Answer) -> Response<Body> {
     let base = &pages.app.settings.base_url;
     let target = answer.location.as_deref().and_then(|location| Url::parse(base).ok()?.join(location).ok());
     let Some(target) = target else { return problem::of(pages, answer) };
-    let failed = target.query_pairs().any(|(name, _)| name == "error");
-    if failed && form.some("errorCallbackURL").is_none() {
-        let message = "This link does not work any more: it was used already, or it is older than five minutes. Ask for a \
-                       new one where you wanted to sign in.";
+    let told = target.query_pairs().find(|(name, _)| name == "error").and_then(|(_, code)| sentence(&code));
+    if let (Some(message), None) = (told, form.some("errorCallbackURL")) {
         return problem::page(pages, StatusCode::BAD_REQUEST, message);
     }
     if Url::parse(base).is_ok_and(|base| base.origin() == target.origin()) {
@@ -96,4 +94,18 @@ fn go_on(pages: &Pages, form: &Form, answer: &Answer) -> Response<Body> {
     // Browsers do not follow a form to an origin that the page's policy does not name; a page leads there.
     let (app_name, host) = (&pages.app.settings.app_name, target.host_str().unwrap_or_default());
     pages.views.page("signed-in.html", &Onward { app_name, url: target.as_str(), host })
+}
+
+/// What the door's own errors mean to a person; another one is the target's, which had it before.
+fn sentence(code: &str) -> Option<&'static str> {
+    match code {
+        "INVALID_TOKEN" => Some(
+            "This link does not work any more: it was used already, or it is older than five minutes. Ask for a new one where \
+             you wanted to sign in.",
+        ),
+        "new_user_signup_disabled" => Some(
+            "There is no account with this address, and new ones cannot be made here. Ask whoever runs this service.",
+        ),
+        _ => None,
+    }
 }

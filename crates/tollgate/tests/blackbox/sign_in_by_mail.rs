@@ -109,8 +109,11 @@ on_both_engines!(a_link_that_is_late_opens_nothing);
 /// Programs that look into mails open every link of them.
 fn a_mailed_link_is_used_up_by_a_button_and_by_nobody_elses_page(engine: Engine) {
     let server = Server::with(engine, CONFIRMED);
-    let link =
-        link(&server, "ada@example.com", json!({"callbackURL": "/app?x=<b>", "newUserCallbackURL": "/new"}));
+    let link = link(
+        &server,
+        "ada@example.com",
+        json!({"callbackURL": "/app?x=<b>", "newUserCallbackURL": "/new?error=old"}),
+    );
     assert!(path_of(&link).starts_with("/magic-link?token="), "{link}");
     let mut browser = Browser::new(&server);
     for _ in 0..3 {
@@ -131,7 +134,7 @@ fn a_mailed_link_is_used_up_by_a_button_and_by_nobody_elses_page(engine: Engine)
     elsewhere.set_cookie("any", "cookie");
     elsewhere.send(form()).expect(403);
     let answer = browser.send(form()).expect(303);
-    assert!(answer.header("Location").expect("a redirect").ends_with("/new"), "{answer:?}");
+    assert!(answer.header("Location").expect("a redirect").ends_with("/new?error=old"), "{answer:?}");
     assert_eq!(browser.session()["user"]["email"], "ada@example.com");
     // Used up: this page says so, since no other is there to say it.
     let again = Browser::new(&server).send(form()).expect(400);
