@@ -118,7 +118,6 @@ impl Builder {
 mod tests {
     use super::super::load;
     use super::super::source::Environment;
-    use super::*;
 
     fn with(variables: &[(&str, &str)]) -> super::super::Loaded {
         load(None, &Environment::from(variables))
