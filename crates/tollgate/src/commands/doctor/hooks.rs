@@ -23,7 +23,8 @@ fn judge(load: &Load, findings: &mut Findings) {
     if load.endpoints == 0 {
         return;
     }
-    let plural = |count: i64, one: &str, many: &str| format!("{count} {}", if count == 1 { one } else { many });
+    let plural =
+        |count: i64, one: &str, many: &str| format!("{count} {}", if count == 1 { one } else { many });
     if load.failing == 0 && load.off == 0 {
         let takes = plural(load.endpoints, "endpoint takes", "endpoints take");
         findings.good.push(format!("{takes} outgoing events"));
@@ -35,7 +36,8 @@ fn judge(load: &Load, findings: &mut Findings) {
         findings.advice.push(Problem::new(SETTING, what, fix));
     }
     if load.failing > 0 {
-        let what = format!("{} no outgoing events.", plural(load.failing, "endpoint takes", "endpoints take"));
+        let what =
+            format!("{} no outgoing events.", plural(load.failing, "endpoint takes", "endpoints take"));
         let fix = "See what they answer with `tollgate hooks log`; deliveries are tried for three days.";
         findings.advice.push(Problem::new(SETTING, what, fix));
     }
