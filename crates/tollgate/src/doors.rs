@@ -171,6 +171,16 @@ mod tests {
     const BILLING: &str = include_str!("../../../docs/reference/billing.md");
 
     #[test]
+    fn the_reference_of_auth_js_names_every_path_of_the_adapter() {
+        let reference = include_str!("../../../docs/reference/authjs.md");
+        for route in adapter::ROUTES {
+            let below = route.path.strip_prefix("/api/internal/auth").expect("the door's paths begin alike");
+            let spelled = format!("| `{}` | `{} {below}` |", route.summary, route.method);
+            assert!(reference.contains(&spelled), "docs/reference/authjs.md lacks {spelled}");
+        }
+    }
+
+    #[test]
     fn the_reference_of_billing_names_every_path_and_every_event() {
         let doors = [auth::route_docs(), billing::route_docs(), pages::ROUTES.to_vec()].concat();
         let of_auth = |route: &RouteDoc| route.path.starts_with("/api/auth/");

@@ -333,7 +333,7 @@ mod tests {
 
     #[test]
     fn sections_of_features_that_are_not_there_are_refused() {
-        for section in ["provider.google", "authjs", "admin"] {
+        for section in ["provider.google", "admin"] {
             assert_eq!(problems(&format!("[{section}]\n"), Environment::default()).len(), 1, "{section}");
         }
     }

@@ -153,6 +153,11 @@ fn what_does_not_open_is_told_by_its_cause(engine: Engine) {
         assert_eq!((answer.status, answer.code().as_str()), (401, code), "{}", answer.text());
         assert_eq!(answer.header("WWW-Authenticate"), Some("Bearer error=\"invalid_token\""));
     }
+    // Of two tokens nobody knows which one was judged on the way.
+    let bearer = format!("Bearer {}", token("v5"));
+    let twice = Request::get("/api/auth/credits/balance").header("Authorization", &bearer);
+    let twice = twice.header("Authorization", &bearer).send(server.address).expect("an answer");
+    assert_eq!((twice.status, twice.code().as_str()), (401, "INVALID_TOKEN"));
     let expired = format!("Bearer {}", token("v5_over"));
     assert_eq!(balance(&expired).code(), "TOKEN_EXPIRED");
 }
