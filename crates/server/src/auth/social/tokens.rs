@@ -113,7 +113,8 @@ fn clear(token: &Option<Secret<String>>) -> Option<&str> {
 
 /// An account of the caller; somebody else's is not found.
 async fn account(call: &Call, selection: Selection) -> Result<TokenAccount, Failure> {
-    let id = selection.0.ok_or(Code::AccountNotFound)?;
+    // No id has a null character, and PostgreSQL takes none.
+    let id = selection.0.filter(|id| !id.as_str().contains('\0')).ok_or(Code::AccountNotFound)?;
     find(call, id).await
 }
 
