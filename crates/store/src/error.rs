@@ -11,6 +11,9 @@ pub enum Error {
     /// A unique or foreign key refused the change.
     #[error("a constraint refused the change: {0}")]
     Conflict(String),
+    /// A text with a null character, which PostgreSQL neither keeps nor compares: whoever sent it is told so.
+    #[error("a null character cannot be stored")]
+    Unstorable,
     /// What was asked for cannot be done as it was asked: an operator's mistake, in words for an operator.
     #[error("{0}")]
     Misuse(String),

@@ -475,6 +475,7 @@ impl Link {
             Some("23") => Error::Conflict(text),
             // How a change of rows says that one is not there (`UpdateMany`); nothing else divides.
             _ if *state == SqlState::DIVISION_BY_ZERO => Error::Conflict("a row is not as it was".into()),
+            _ if *state == SqlState::CHARACTER_NOT_IN_REPERTOIRE => Error::Unstorable,
             _ => Error::Fault(text),
         })
     }

@@ -220,6 +220,10 @@ impl Failure {
                 tracing::warn!(%error, "the store is not available");
                 unavailable()
             }
+            Failure::Store(store::Error::Unstorable) => {
+                let said = "[body] Invalid input: a null character cannot be stored";
+                answer(StatusCode::BAD_REQUEST, said, Some("VALIDATION_ERROR"))
+            }
             Failure::Store(cause) => {
                 tracing::error!(error = %cause, "a statement failed");
                 answer(

@@ -215,6 +215,7 @@ impl Failure {
             Failure::Store(error) if error.is_unavailable() => {
                 (StatusCode::SERVICE_UNAVAILABLE, "unavailable")
             }
+            Failure::Store(store::Error::Unstorable) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_request"),
             Failure::Store(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
         }
     }
@@ -226,6 +227,7 @@ impl Failure {
             Failure::Store(error) if error.is_unavailable() => {
                 "the database does not answer, try again soon".into()
             }
+            Failure::Store(error @ store::Error::Unstorable) => error.to_string(),
             // What went wrong is for the log; the id leads there.
             Failure::Store(_) => "something went wrong on our side".into(),
             other => other.to_string(),
@@ -272,7 +274,9 @@ impl Failure {
 
     /// The whole answer. Faults of ours are logged here, and only here.
     pub fn response(self, request_id: &RequestId) -> Response<Body> {
-        if let Failure::Store(error) = &self {
+        if let Failure::Store(error) = &self
+            && !matches!(error, store::Error::Unstorable)
+        {
             let request_id = request_id.as_str();
             match error.is_unavailable() {
                 true => tracing::warn!(%error, request_id, "the database does not answer"),
