@@ -149,6 +149,10 @@ fn a_key_is_a_session_of_its_own_kind(engine: Engine) {
     // Nothing that asks for a recent sign-in, or for a person.
     quiet(key.get("/api/auth/list-sessions")).refused(403, "SESSION_NOT_FRESH");
     quiet(key.post("/api/auth/delete-user", json!({}))).refused(400, "SESSION_EXPIRED");
+    // No key without its limits, and no more time for itself.
+    quiet(key.post("/api/auth/api-key/create", json!({"name": "heir"}))).refused(401, "UNAUTHORIZED_SESSION");
+    let longer = json!({"keyId": made["id"], "expiresIn": null});
+    quiet(key.post("/api/auth/api-key/update", longer)).refused(401, "UNAUTHORIZED_SESSION");
     // Beside a cookie the key counts.
     let (mut bob, _) = signed_up(&server, "bob@example.com");
     bob.headers.push(("x-api-key".into(), text_of_key.clone()));

@@ -49,7 +49,8 @@ impl Endpoint for UpdateKey {
     }
 
     async fn run(call: Call, input: Update) -> Outcome {
-        let Some(user) = call.session.as_ref().map(|live| live.user.id.clone()) else {
+        // No key gives itself, or another one, more time.
+        let Some(user) = call.in_person().map(|live| live.user.id.clone()) else {
             return Err(UNAUTHORIZED);
         };
         if input.user.is_some_and(|named| named.as_str() != Some(user.as_str())) {

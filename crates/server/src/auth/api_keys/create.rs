@@ -9,7 +9,6 @@ use crate::auth::endpoint::{Access, Call, Endpoint, Outcome, Reply, Spec};
 use crate::auth::error::Failure;
 use crate::auth::fields::Fields;
 use crate::settings::Switch;
-use identity::LiveSession;
 use identity::api_keys::{self, Holder, NewKey, Quota, RateLimit};
 use kernel::{OrganizationId, random};
 use serde_json::Value;
@@ -61,9 +60,8 @@ impl Endpoint for CreateKey {
         if input.server_only {
             return Err(SERVER_ONLY_PROPERTY);
         }
-        // Whoever is in a user's place for an hour makes no key that stays.
-        let own = |live: &&LiveSession| live.session.impersonated_by.is_none();
-        let Some(live) = call.session.as_ref().filter(|_| !input.names_user).filter(own) else {
+        // Whoever is in a user's place for an hour makes no key that stays, and a key none without its own limits and end.
+        let Some(live) = call.in_person().filter(|_| !input.names_user) else {
             return Err(UNAUTHORIZED);
         };
         let holder = match (config_named(input.config.as_deref()), input.organization) {
