@@ -112,6 +112,8 @@ pub fn update(
             }
             // What was mailed to the old address opens nothing any more.
             one_time::forget_links(tx, id.as_str())?;
+            // That the old one was proven says nothing of the new one.
+            users::set_verified(tx, id, given.verified == Some(true), now)?;
         }
     }
     if let Some(name) = &given.name {
@@ -120,7 +122,7 @@ pub fn update(
     if let Some(image) = &given.image {
         users::set_image(tx, id, image.as_deref(), now)?;
     }
-    if let Some(verified) = given.verified.filter(|verified| *verified != before.email_verified) {
+    if let Some(verified) = given.verified {
         users::set_verified(tx, id, verified, now)?;
     }
     keep(tx, id, &document)?;

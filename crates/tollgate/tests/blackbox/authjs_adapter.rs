@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::harness::adapter::{Adapter, OPEN, SECRET};
 use crate::harness::credits::{counted, text};
+use crate::harness::database::quoted;
 use crate::harness::server::free_address;
 use crate::harness::{Browser, Engine, PASSWORD, Request, Response, Server, at_full_length, in_parallel};
 use crate::on_both_engines;
@@ -50,8 +51,22 @@ fn users_come_back_as_they_were_given(engine: Engine) {
     (shown["name"], shown["image"], shown["more"]) = (json!("Bill"), Value::Null, json!(1));
     assert_eq!(changed.expect(200).json(), shown);
     let moved = adapter.patch(&format!("/users/{id}"), json!({"email": "Bill@Murray.com", "id": "other"}));
-    shown["email"] = json!("Bill@Murray.com");
+    // Nobody has proven the new address.
+    (shown["email"], shown["emailVerified"]) = (json!("Bill@Murray.com"), Value::Null);
     assert_eq!(moved.expect(200).json(), shown);
+    let verified = |email: &str| {
+        let sql = format!("SELECT COUNT(*) FROM users WHERE email = {} AND email_verified", quoted(email));
+        server.database.integer(&sql)
+    };
+    assert_eq!(verified("bill@murray.com"), 0);
+    // Unless the app says so in the same breath.
+    let proven = json!({"email": "w@murray.com", "emailVerified": "2026-04-01T00:00:00.000Z"});
+    adapter.patch(&format!("/users/{id}"), proven).expect(200);
+    assert_eq!(verified("w@murray.com"), 1);
+    let back = json!({"email": "Bill@Murray.com", "emailVerified": "2026-04-02T00:00:00.000Z"});
+    shown["emailVerified"] = back["emailVerified"].clone();
+    assert_eq!(adapter.patch(&format!("/users/{id}"), back).expect(200).json(), shown);
+    assert_eq!(verified("bill@murray.com"), 1);
     refused(&adapter.get("/users/by-email?email=fill@murray.com"), 404, "not_found");
 
     // Several users without an address, of whom nothing is made up.
