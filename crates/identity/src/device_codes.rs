@@ -105,6 +105,8 @@ const POLL: &str = "
     UPDATE device_codes SET last_polled_at = $2
     WHERE id = $1 AND (last_polled_at IS NULL OR last_polled_at + polling_interval <= $2)";
 const DELETE: &str = "DELETE FROM device_codes WHERE id = $1";
+const TAKE: &str = "DELETE FROM device_codes WHERE id = $1 AND status = 'approved'";
+const WITHDRAW: &str = "UPDATE device_codes SET status = 'denied' WHERE user_id = $1 AND status = 'approved'";
 const SWEEP: &str =
     "DELETE FROM device_codes WHERE id IN (SELECT id FROM device_codes WHERE expires_at <= $1 LIMIT 500)";
 
@@ -225,15 +227,22 @@ pub fn poll(
             // Before the code is used up: whoever bans or deletes the user takes the same turn.
             let user_id = UserId::from_text(waiting.user_id.unwrap_or_default());
             users::take_turn(tx, &user_id)?;
+            // The approval may have been withdrawn since it was read.
+            if tx.execute(TAKE, params![&id])? == 0 {
+                return Ok(Polled::Unknown);
+            }
             match one_time::consume::<()>(tx, vault, Purpose::DeviceCode, device_code, now)? {
-                Consumed::Now(_) => {
-                    tx.execute(DELETE, params![&id])?;
-                    Ok(Polled::Approved { user_id, scope: waiting.scope })
-                }
+                Consumed::Now(_) => Ok(Polled::Approved { user_id, scope: waiting.scope }),
                 _ => Ok(Polled::Unknown),
             }
         }
     }
+}
+
+/// Takes back what a user's sessions have approved and no device has fetched: with the sessions ends what they let in.
+/// Before the sessions are ended, so that one that a device fetches at this moment ends with them.
+pub fn withdraw(tx: &mut Tx<'_>, user: &UserId) -> Result<(), Error> {
+    tx.execute(WITHDRAW, params![user.as_str()]).map(|_| ())
 }
 
 fn end(tx: &mut Tx<'_>, id: &str) -> Result<(), Error> {

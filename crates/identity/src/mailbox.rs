@@ -1,7 +1,7 @@
 //! Whoever reads a mailbox owns the account of its address.
 
 use crate::users::{self, User};
-use crate::{one_time, second_factor, sessions};
+use crate::{device_codes, one_time, second_factor, sessions};
 use kernel::{Millis, SessionId, UserId};
 use store::{Error, Tx, params};
 
@@ -39,5 +39,6 @@ pub fn claim_for_app(tx: &mut Tx<'_>, id: &UserId, now: Millis) -> Result<Vec<Se
     }
     second_factor::switch_off(tx, id, now)?;
     one_time::forget_subject(tx, id.as_str())?;
+    device_codes::withdraw(tx, id)?;
     tx.query(OUR_SESSIONS, params![id.as_str()], |row| Ok(SessionId::from_text(row.text(0)?)))
 }

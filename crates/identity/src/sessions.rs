@@ -1,5 +1,6 @@
 //! Sessions: opaque tokens, found by keyed hash, read from the store at every check.
 
+use crate::device_codes;
 use crate::users::{self, User, UserView};
 use kernel::{Millis, OrganizationId, SessionId, TeamId, UserId, Vault, random};
 use rand::CryptoRng;
@@ -350,12 +351,14 @@ pub fn end(tx: &mut Tx<'_>, vault: &Vault, token: &str) -> Result<(), Error> {
     tx.execute(END, params![&vault.hash(TOKEN_HASH, token)]).map(|_| ())
 }
 
-/// Gives the sessions that were ended.
+/// Gives the sessions that were ended. Devices that they approved come in no more.
 pub fn revoke_all(tx: &mut Tx<'_>, user: &UserId) -> Result<Vec<SessionId>, Error> {
+    device_codes::withdraw(tx, user)?;
     tx.query(REVOKE_ALL, params![user.as_str()], read_id)
 }
 
 pub fn revoke_others(tx: &mut Tx<'_>, user: &UserId, keep: &SessionId) -> Result<Vec<SessionId>, Error> {
+    device_codes::withdraw(tx, user)?;
     tx.query(REVOKE_OTHERS, params![user.as_str(), keep.as_str()], read_id)
 }
 

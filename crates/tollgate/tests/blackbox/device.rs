@@ -1,5 +1,7 @@
 //! Devices without a keyboard (RFC 8628): a code, a person who decides, one session.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::harness::credits::{counted, text};
@@ -8,6 +10,7 @@ use crate::harness::{Browser, Engine, Request, Response, Server, in_parallel};
 use crate::on_both_engines;
 
 const ON: &str = "[methods]\ndevice_authorization = true\n[device]\ninterval = \"1s\"\n";
+const NEW: &str = "another long password 1";
 const GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
 
 fn signed_up(server: &Server, email: &str) -> Browser {
@@ -100,6 +103,56 @@ fn a_device_gets_one_session_after_its_person_said_yes(engine: Engine) {
     told(&ask(&server, &codes.device, "tv"), 400, "invalid_grant");
 }
 on_both_engines!(a_device_gets_one_session_after_its_person_said_yes);
+
+/// A device whose code this browser has approved, before it asked for its session.
+fn approved(server: &Server, browser: &mut Browser) -> Codes {
+    let codes = codes(server);
+    look(browser, &codes.user);
+    browser.post("/api/auth/device/approve", json!({"userCode": codes.user})).expect(200);
+    codes
+}
+
+fn whoever_ends_the_sessions_ends_what_they_approved(engine: Engine) {
+    let on = format!("{}magic_link = true\nmagic_link_confirm = false\n{}", &ON[..10], &ON[10..]);
+    let server = Server::with(engine, &on);
+    let email = "ada@example.com";
+    let mut thief = signed_up(&server, email);
+    let refused = |codes: &Codes, how: &str| {
+        let answer = ask(&server, &codes.device, "tv");
+        assert_eq!((answer.status, &answer.json()["error"]), (400, &json!("access_denied")), "{how}");
+    };
+    let mail = || server.mail.take(email, Duration::from_secs(20)).link();
+
+    let mut owner = Browser::new(&server);
+    owner.sign_in(email);
+    let codes = approved(&server, &mut thief);
+    owner.post("/api/auth/revoke-other-sessions", json!({})).expect(200);
+    assert_eq!(thief.session(), Value::Null);
+    refused(&codes, "other sessions");
+
+    thief.sign_in(email);
+    let codes = approved(&server, &mut thief);
+    owner.post("/api/auth/request-password-reset", json!({"email": email})).expect(200);
+    let link = mail();
+    let token = link.split("/reset-password/").nth(1).and_then(|rest| rest.split('?').next());
+    let body = json!({"newPassword": NEW, "token": token.expect("a token")});
+    owner.post("/api/auth/reset-password", body).expect(200);
+    refused(&codes, "a reset");
+
+    // A stranger who made the account waits for the owner of the address.
+    thief.try_sign_in(email, NEW).expect(200);
+    server.database.execute("UPDATE users SET email_verified = FALSE");
+    let codes = approved(&server, &mut thief);
+    owner.post("/api/auth/sign-in/magic-link", json!({"email": email})).expect(200);
+    owner.follow(&mail()).expect(302);
+    assert_eq!(owner.session()["user"]["emailVerified"], true);
+    refused(&codes, "a claim");
+
+    // What is approved with a session that lives is good.
+    let codes = approved(&server, &mut owner);
+    ask(&server, &codes.device, "tv").expect(200);
+}
+on_both_engines!(whoever_ends_the_sessions_ends_what_they_approved);
 
 fn fifty_devices_with_one_code_get_one_session(engine: Engine) {
     let server = Server::with(engine, ON);
