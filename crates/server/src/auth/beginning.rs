@@ -5,6 +5,7 @@ use super::endpoint::{Call, Reply};
 use crate::app::App;
 use crate::guest;
 use gate::arrival::{Former, arrive};
+use identity::anonymous::is_placeholder;
 use identity::sessions::{self, NewSession};
 use identity::users::{self, Standing};
 use identity::{LiveSession, User};
@@ -71,8 +72,9 @@ impl Beginning {
         let before = before.map(|live| live.user).filter(|user| user.is_anonymous).map(|user| user.id);
         let Some(id) = before.or(self.anonymous.clone()) else { return Ok(None) };
         users::take_turn(tx, &id)?;
-        let current = users::by_id(tx, &id)?;
-        Ok(current.filter(|user| user.is_anonymous).map(|user| user.id))
+        // One who has moved to an address of their own can come back, and is not given away.
+        let nobody = |user: &User| user.is_anonymous && is_placeholder(&user.email);
+        Ok(users::by_id(tx, &id)?.filter(nobody).map(|user| user.id))
     }
 
     /// Comes last in its transaction. `new` is the address of a user who was made in the same one.

@@ -140,3 +140,17 @@ fn an_anonymous_user_is_one_and_can_be_deleted_by_itself_alone(engine: Engine) {
     Browser::new(&server).post("/api/auth/sign-in/email", body).expect(401);
 }
 on_both_engines!(an_anonymous_user_is_one_and_can_be_deleted_by_itself_alone);
+
+fn whoever_has_moved_to_an_address_stays_when_another_signs_in(engine: Engine) {
+    let server = Server::with(engine, &format!("{ON}change_email_by_code = true\n"));
+    let (mut browser, id) = anonymous(&server);
+    let email = "ada@example.com";
+    browser.post("/api/auth/email-otp/request-email-change", json!({"newEmail": email})).expect(200);
+    let otp = server.mail.take(email, WITHIN).codes()[0].clone();
+    let body = json!({"newEmail": email, "otp": otp});
+    browser.post("/api/auth/email-otp/change-email", body).expect(200);
+    Browser::new(&server).sign_up("known@example.com");
+    browser.sign_in("known@example.com");
+    assert!(exists(&server, &id), "an account with a proven address was given away");
+}
+on_both_engines!(whoever_has_moved_to_an_address_stays_when_another_signs_in);
