@@ -35,7 +35,8 @@ impl Endpoint for ChangeEmail {
         if !call.app.settings.accounts.change_email {
             return Err(Code::ChangeEmailDisabled.into());
         }
-        let user = call.signed_in()?.user.clone();
+        // Whoever moves an account opens a way in.
+        let user = call.in_person().ok_or(Code::Unauthorized)?.user.clone();
         let new = EmailAddress::parse(&input.new).ok_or(Code::InvalidEmail)?;
         if new.as_str() == user.email {
             return Err(Failure::Message(StatusCode::BAD_REQUEST, "Email is the same"));

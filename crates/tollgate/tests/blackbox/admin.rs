@@ -249,7 +249,8 @@ fn sessions_are_listed_and_ended_by_administrators(engine: Engine) {
 on_both_engines!(sessions_are_listed_and_ended_by_administrators);
 
 fn an_administrator_in_a_users_place_stays_one_and_comes_back(engine: Engine) {
-    let server = Server::with(engine, "[methods]\ndevice_authorization = true\n");
+    let on = "[methods]\ndevice_authorization = true\n[accounts]\nchange_email = true\n";
+    let server = Server::with(engine, on);
     let (mut root, eve) = (administrator(&server, "root"), Person::new(&server, "eve"));
     let other = administrator(&server, "other");
     let own = root.browser.session()["session"]["token"].clone();
@@ -278,6 +279,8 @@ fn an_administrator_in_a_users_place_stays_one_and_comes_back(engine: Engine) {
     let approved = root.browser.post("/api/auth/device/approve", json!({"userCode": code}));
     assert_eq!(approved.status, 401, "{approved:?}");
     root.browser.get("/api/auth/passkey/generate-register-options").expect(401);
+    let moved = json!({"newEmail": "left@example.com"});
+    root.browser.post("/api/auth/change-email", moved).refused(401, "UNAUTHORIZED");
     // The user does not see it in the list of devices; it lives an hour, and use does not prolong it.
     let mut browser = eve.browser.clone();
     assert_eq!(browser.get("/api/auth/list-sessions").expect(200).json().as_array().map(Vec::len), Some(1));

@@ -444,6 +444,23 @@ fn an_account_moves_by_two_codes_and_not_by_one(engine: Engine) {
 }
 on_both_engines!(an_account_moves_by_two_codes_and_not_by_one);
 
+fn a_key_moves_no_account(engine: Engine) {
+    let more = "change_email_by_code = true\napi_keys = true\napi_key_sessions = true\n";
+    let server = Server::with(engine, &format!("{ON}{more}[accounts]\nchange_email = true\n"));
+    let mut ada = Browser::new(&server);
+    ada.sign_up("ada@example.com");
+    let key = text(&ada.post("/api/auth/api-key/create", json!({"name": "k"})).expect(200).json()["key"]);
+    let mut thief = Browser::new(&server);
+    thief.headers.push(("x-api-key".into(), key));
+    assert_eq!(thief.session()["user"]["email"], "ada@example.com");
+    let body = json!({"newEmail": "thief@example.com", "otp": "123456"});
+    for path in ["change-email", "email-otp/request-email-change", "email-otp/change-email"] {
+        thief.post(&format!("/api/auth/{path}"), body.clone()).refused(401, "UNAUTHORIZED");
+    }
+    assert_eq!(server.mail.count("thief@example.com"), 0);
+}
+on_both_engines!(a_key_moves_no_account);
+
 fn the_welcome_waits_for_the_proof_and_comes_once(engine: Engine) {
     let settings =
         format!("{ON}[email_password]\nrequire_verification = true\n[credits]\nsignup_grant = 100\n");

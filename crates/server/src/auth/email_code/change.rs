@@ -57,7 +57,8 @@ impl Endpoint for RequestEmailChange {
     }
 
     async fn run(call: Call, input: Input) -> Outcome {
-        let user = call.signed_in()?.user.clone();
+        // Whoever moves an account opens a way in.
+        let user = call.in_person().ok_or(Code::Unauthorized)?.user.clone();
         let new = wanted(&call, &user, &input.new)?;
         // A stolen session alone moves no account.
         let otp = match (user.email_verified, input.otp.filter(|otp| !otp.is_empty())) {
@@ -106,7 +107,7 @@ impl Endpoint for ChangeEmail {
     }
 
     async fn run(call: Call, input: Input) -> Outcome {
-        let live = call.signed_in()?;
+        let live = call.in_person().ok_or(Code::Unauthorized)?;
         let user = live.user.clone();
         let new = wanted(&call, &user, &input.new)?;
         let (app, now, otp) = (call.app.clone(), call.now, input.otp.unwrap_or_default());
