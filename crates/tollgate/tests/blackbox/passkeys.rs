@@ -258,6 +258,8 @@ fn only_the_owner_renames_and_removes_a_passkey(engine: Engine) {
     sign_in_with(&mut Browser::new(&server), &mut device).expect(200);
     call(&mut ada, "update-passkey", json!({"id": id, "name": "  "})).refused(400, "VALIDATION_ERROR");
     call(&mut ada, "update-passkey", json!({"id": id, "name": "nul\u{0}"})).refused(400, "VALIDATION_ERROR");
+    let endless = json!({"id": id, "name": "x".repeat(256)});
+    call(&mut ada, "update-passkey", endless).refused(400, "VALIDATION_ERROR");
     let renamed =
         call(&mut ada, "update-passkey", json!({"id": id, "name": " old laptop "})).expect(200).json();
     assert_eq!(renamed["passkey"]["name"], "old laptop");

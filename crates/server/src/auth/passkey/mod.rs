@@ -25,6 +25,8 @@ use url::Url;
 
 /// How long a browser waits for the person, in milliseconds.
 const TIMEOUT: i64 = 60_000;
+/// So long a name is no name; authenticators cut it much earlier.
+const LONGEST_NAME: usize = 255;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]

@@ -1,6 +1,6 @@
 //! The passkeys of whoever is signed in.
 
-use super::Body;
+use super::{Body, LONGEST_NAME};
 use crate::auth::endpoint::{Access, Call, Endpoint, Outcome, Reply, Spec};
 use crate::auth::error::{Code, Failure};
 use crate::auth::fields::Fields;
@@ -51,6 +51,9 @@ impl Endpoint for Update {
         let name = fields.text("name").trim().to_owned();
         if name.is_empty() {
             fields.problem("name", "Too small: expected string to have >=1 characters");
+        }
+        if name.chars().count() > LONGEST_NAME {
+            fields.problem("name", "Too big: expected string to have <=255 characters");
         }
         Renaming { id, name }
     }

@@ -1,6 +1,6 @@
 //! A new passkey for whoever is signed in.
 
-use super::{Body, Known, TIMEOUT, begin, judge, ticket, with_ticket};
+use super::{Body, Known, LONGEST_NAME, TIMEOUT, begin, judge, ticket, with_ticket};
 use crate::auth::beginning::Beginning;
 use crate::auth::endpoint::{Access, Call, Endpoint, Grant, Outcome, Reply, Spec};
 use crate::auth::error::Code;
@@ -31,8 +31,6 @@ pub struct Input {
 }
 
 const ATTACHMENTS: [&str; 2] = ["platform", "cross-platform"];
-/// So long a name is no name; authenticators cut it much earlier.
-const LONGEST_NAME: usize = 255;
 
 /// `PublicKeyCredentialCreationOptionsJSON` of Web Authentication.
 #[derive(Serialize)]
