@@ -47,7 +47,8 @@ impl Profile {
         self.name = self.name.map(plain).filter(|name| !name.is_empty());
         let web = |image: &String| {
             let scheme = image.starts_with("https://") || image.starts_with("http://");
-            scheme && image.len() <= LONGEST_IMAGE && url::Url::parse(image).is_ok()
+            let plain = !image.chars().any(char::is_control);
+            scheme && plain && image.len() <= LONGEST_IMAGE && url::Url::parse(image).is_ok()
         };
         self.image = self.image.filter(web);
         self
@@ -264,6 +265,8 @@ mod tests {
         let claims = map(json!({"sub": "1", "name": " A\u{0}d\na ", "picture": "javascript:alert(1)"}));
         let person = of_claims(Kind::Oidc, claims).unwrap();
         assert_eq!((person.name.as_deref(), person.image), (Some("Ada"), None));
+        let claims = map(json!({"sub": "1", "picture": "https://a.example/\u{0}"}));
+        assert_eq!(of_claims(Kind::Oidc, claims).unwrap().image, None, "no row holds a null character");
         for subject in [json!(""), json!(" "), json!(null), json!({}), json!(1.5), json!("a\u{0}")] {
             assert!(of_answer(Kind::Oauth2, map(json!({"id": subject})), None).is_none(), "{subject}");
         }
