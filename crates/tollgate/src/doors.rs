@@ -169,6 +169,7 @@ mod tests {
     use super::*;
 
     const BILLING: &str = include_str!("../../../docs/reference/billing.md");
+    const PAGES: &str = include_str!("../../../docs/reference/pages.md");
 
     #[test]
     fn the_reference_of_auth_js_names_every_path_of_the_adapter() {
@@ -181,8 +182,16 @@ mod tests {
     }
 
     #[test]
+    fn the_reference_of_the_pages_names_each() {
+        for route in pages::ROUTES {
+            let spelled = format!("`{} {}`", route.method, route.path);
+            assert!(PAGES.contains(&spelled), "docs/reference/pages.md lacks {spelled}");
+        }
+    }
+
+    #[test]
     fn the_reference_of_billing_names_every_path_and_every_event() {
-        let doors = [auth::route_docs(), billing::route_docs(), pages::ROUTES.to_vec()].concat();
+        let doors = [auth::route_docs(), billing::route_docs()].concat();
         let of_auth = |route: &RouteDoc| route.path.starts_with("/api/auth/");
         let told = |route: &&RouteDoc| !of_auth(route) || route.path.starts_with("/api/auth/billing/");
         for route in doors.iter().filter(told) {
