@@ -14,7 +14,9 @@ pub mod time;
 pub mod vault;
 
 pub use address::{ClientAddress, TrustedProxies};
-pub use id::{AccountId, GuestId, InvitationId, MemberId, OrganizationId, PasskeyId, SessionId, TeamId, UserId};
+pub use id::{
+    AccountId, GuestId, InvitationId, MemberId, OrganizationId, PasskeyId, SessionId, TeamId, UserId,
+};
 pub use origin::TrustedOrigins;
 pub use secret::{Secret, Secrets};
 pub use time::{Clock, Millis, Stopwatch, SystemClock};
