@@ -12,7 +12,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use kernel::time::SECOND;
-use kernel::{Millis, Secret};
+use kernel::{Millis, Secret, causes};
 use std::time::Duration;
 use url::Url;
 
@@ -75,7 +75,7 @@ impl Wire {
     async fn exchange(&self, request: Request<Full<Bytes>>) -> Tried {
         let answer = match self.client.request(request).await {
             Ok(answer) => answer,
-            Err(error) => return Tried::Unanswered(causes(&error)),
+            Err(error) => return Tried::Unanswered(one_line(&causes(&error))),
         };
         let (head, body) = answer.into_parts();
         let status = head.status.as_u16();
@@ -128,17 +128,6 @@ async fn beginning(mut body: Incoming) -> String {
 fn one_line(text: &str) -> String {
     let plain = text.chars().map(|c| if c.is_control() { ' ' } else { c });
     plain.take(KEPT_CHARACTERS).collect::<String>().trim().to_owned()
-}
-
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    one_line(&text)
 }
 
 #[cfg(test)]

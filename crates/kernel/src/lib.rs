@@ -3,6 +3,7 @@
 //! can call.
 
 pub mod address;
+pub mod causes;
 pub mod cookie;
 pub mod id;
 pub mod origin;
@@ -14,6 +15,7 @@ pub mod time;
 pub mod vault;
 
 pub use address::{ClientAddress, TrustedProxies};
+pub use causes::causes;
 pub use id::{
     AccountId, GuestId, InvitationId, MemberId, OrganizationId, PasskeyId, SessionId, TeamId, UserId,
 };

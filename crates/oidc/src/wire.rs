@@ -10,7 +10,7 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use kernel::Secret;
+use kernel::{Secret, causes};
 use serde_json::{Map, Value};
 use std::sync::Arc;
 use std::time::Duration;
@@ -215,17 +215,6 @@ fn shown(url: &str) -> String {
 fn plain(text: Option<&str>) -> String {
     let text = text.unwrap_or_default();
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(120).collect()
-}
-
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

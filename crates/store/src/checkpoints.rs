@@ -7,7 +7,7 @@
 
 use crate::error::Error;
 use crate::sqlite::{Role, connect, spawn};
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 use rusqlite::Connection;
 use std::path::Path;
 use std::sync::Arc;
@@ -74,14 +74,22 @@ impl Checkpoints {
         }
         self.seen = length;
         if self.is_copying {
-            if self.done.try_recv().is_ok() {
+            if self.done.try_recv() != Err(TryRecvError::Empty) {
                 self.is_copying = false;
-                copy(writer);
-                self.due = length.saturating_add(MORE);
+                self.finish(writer, length);
             }
         } else if length >= self.due {
             self.is_copying = self.begin.try_send(()).is_ok();
+            if !self.is_copying {
+                // Whoever copied beside the writer is gone: better slow than a journal without end.
+                self.finish(writer, length);
+            }
         }
+    }
+
+    fn finish(&mut self, writer: &Connection, length: u32) {
+        copy(writer);
+        self.due = length.saturating_add(MORE);
     }
 }
 

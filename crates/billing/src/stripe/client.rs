@@ -11,7 +11,7 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use kernel::{Secret, Stopwatch, random};
+use kernel::{Secret, Stopwatch, causes, random};
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use std::sync::Arc;
@@ -337,17 +337,6 @@ pub fn segment(id: &str) -> Result<&str, Trouble> {
 
 fn without_query(path: &str) -> &str {
     path.split('?').next().unwrap_or(path)
-}
-
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -12,8 +12,10 @@ export interface Forwarding {
   cookieName?: string;
   /** Whether the cookie has the `__Secure-` prefix; by default as the request's address says. */
   secureCookie?: boolean;
-  /** Milliseconds until the backend has to begin its answer. */
+  /** Milliseconds for the backend's answer in all. */
   timeout?: number;
+  /** Told why a backend gave no answer; `console.error` by default. */
+  log?: (why: string) => void;
 }
 
 const KEPT = ["accept", "accept-language", "content-type", "idempotency-key"];
@@ -43,7 +45,10 @@ export function forwarding(options: Forwarding): Record<"GET" | "POST" | "PUT" |
       const answer = await fetch(to, bodyless ? passed : { ...passed, body: await request.arrayBuffer() });
       const shown = new Headers([...answer.headers].filter(([name]) => !DROPPED.includes(name)));
       return new Response(answer.body, { status: answer.status, headers: shown });
-    } catch {
+    } catch (error) {
+      const { log = (why: string) => console.error(why) } = options;
+      // Never the message: it may hold what was sent.
+      log(`The backend gave no answer: ${error instanceof Error ? error.name : "unknown"}`);
       return refused(503, "unavailable", "The service does not answer. Try again in a moment.");
     }
   };
@@ -53,7 +58,7 @@ export function forwarding(options: Forwarding): Record<"GET" | "POST" | "PUT" |
 export type Handler = (request: Request, context?: { params?: Promise<{ path?: string | string[] }> | { path?: string | string[] } }) => Promise<Response>;
 
 /** The session's token as it stands in the cookie, or null. It is not verified: that is the backend's part. */
-export async function rawToken(request: Request, options: Omit<Forwarding, "backend" | "timeout">): Promise<string | null> {
+export async function rawToken(request: Request, options: Omit<Forwarding, "backend" | "timeout" | "log">): Promise<string | null> {
   const { getToken, secret, cookieName } = options;
   // Version 5 takes "not secure" for granted, and finds nothing behind https.
   const secureCookie = options.secureCookie ?? isHttps(request);
